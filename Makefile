@@ -1,0 +1,59 @@
+# Each target sets up what it needs (.venv from hash-locked requirements, the image) and works offline once that is done.
+# A machine needs only Python >= 3.11 and make. PYTHON=/path chooses the interpreter, JOBS=n the test processes.
+.DEFAULT_GOAL := help
+.PHONY: help setup image demo quick test test-all check format bench wheel lock clean
+MAKEFLAGS += --no-print-directory
+
+JOBS ?= 2
+BIN := .venv/bin
+RUN := $(BIN)/python
+# -P: the checkout's folders `agents` and `runtime` must not shadow installed packages of these names
+PYTEST := $(BIN)/python -P -m pytest
+PYRIGHT := $(BIN)/deno run --quiet --allow-all --config requirements/pyright.json npm:pyright@1.1.414/pyright
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: ## Make .venv from the locked requirements (seconds when it already stands)
+	@sh scripts/setup.sh
+
+image: setup ## Build the image that guests run in (about 3 minutes, once per change of the guest)
+	@$(RUN) scripts/ensure_image.py
+
+demo: image ## An agent solves a task with host tools; then three attacks and what they got. No key, no server
+	@$(RUN) examples/demo.py
+
+quick: setup ## Unit and property tests only: no image, no process
+	@$(PYTEST) -q -n $(JOBS) tests/unit tests/property
+
+test: image ## The suite, at most 15 minutes on two cores
+	@$(PYTEST) -q -n $(JOBS) -m "not bench and not exhaustive"
+
+test-all: image ## The suite and its long tests
+	@$(PYTEST) -q -n $(JOBS) -m "not bench"
+
+check: setup ## Format, lint, types: what a change must pass
+	@echo "check: ruff format"; $(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@echo "check: ruff"; $(BIN)/ruff check --quiet .
+	@echo "check: mypy"; $(BIN)/mypy --no-error-summary
+	@echo "check: pyright"; $(PYRIGHT) --pythonpath $(BIN)/python
+	@if [ -f scripts/gen_protocol.py ]; then echo "check: protocol"; $(RUN) scripts/gen_protocol.py --check; fi
+	@if grep -qs '"ok"' deno_host/deno.json; then echo "check: deno task ok"; cd deno_host && ../$(BIN)/deno task --quiet ok; fi
+	@echo "check: clean"
+
+format: setup ## Let ruff rewrite the files
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: image ## Measure; prints a table and writes bench-results/*.json
+	@$(RUN) tests/bench
+
+wheel: image ## Build sdist and wheel (with the image inside) into dist/
+	@rm -rf build dist && $(RUN) -P -m build --no-isolation --outdir dist .
+
+lock: setup ## Resolve requirements/dev.txt and requirements/pyright.lock anew (UPGRADE=1: newer releases)
+	@sh scripts/lock.sh
+
+clean: ## Remove what the targets made, .venv included
+	rm -rf .venv build dist bench-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .image-build
+	rm -f wasm_sandbox/image.wasm wasm_sandbox/image.wasm.inputs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,124 @@
+"""What the model is told about a cell: short, bounded, and with no timing or address in it, so that the same cell gives
+the same text on every machine (recordings depend on that).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..runtime.cell import Cell
+from ..runtime.errors import ClocheError, LimitExceeded, TimedOut
+
+MAX_LINE_CHARS: Final = 200
+"""Of a quoted line of code."""
+_MESSAGE_CHARS: Final = 2000
+"""Of an error's message; its end says more than its middle."""
+_FINAL_ANSWER: Final = "final_answer"
+
+_CONTINUE: Final = (
+    "If this answers the task, reply with a ```python block that calls final_answer(...). Otherwise go on with the next block."
+)
+_REPAIR: Final = "Fix it and reply with a new ```python block."
+_HINTS: Final = {
+    "SyntaxError": "The block was not run.",
+    "IndentationError": "The block was not run.",
+    "NameError": "Only variables and functions from blocks that ran are defined.",
+    "ModuleNotFoundError": "Only the standard library can be imported; nothing can be installed.",
+    "MemoryError": "The code needs too much memory. Work in smaller pieces.",
+    "RecursionError": "Use a loop.",
+    "ToolError": "The function refused these arguments. Read its message and its docstring.",
+    "CannotCross": "Pass plain data: numbers, strings, lists, dicts, dates.",
+    "KeyboardInterrupt": "The code was stopped.",
+}
+_LOST: Final = "All variables are gone; start again from the beginning."
+
+
+def observe(cell: Cell, code: str, *, max_chars: int) -> str:
+    """The observation for a cell that came back."""
+    return _compose(_cell_parts(cell, code, max_chars), cell.error is not None)
+
+
+def observe_loss(error: ClocheError, code: str, *, max_chars: int) -> str:
+    """The observation for a cell that ended with an error of the sandbox; `error.cell` may hold its output."""
+    parts: list[str] = []
+    kept = isinstance(error, TimedOut) and error.state_kept
+    if isinstance(error, TimedOut):
+        if error.cell is not None:
+            parts += _output_parts(error.cell, max_chars)
+        parts.append(f"Error: the code ran longer than {error.allowed:g} seconds and was stopped.")
+    elif isinstance(error, LimitExceeded):
+        parts.append(f"Error: the code used more than its limit ({error.limit}: {error.allowed:g}) and was stopped.")
+    else:
+        parts.append("Error: the interpreter ended while it ran the code.")
+    if not kept:
+        parts.append(_LOST)
+    return _compose(parts, failed=True)
+
+
+def observe_no_code(reason: str, reply: str) -> str:
+    """What the model is told when its reply holds no code."""
+    del reply  # never echoed: small models copy what they see
+    return (
+        f"{reason} Reply with one ```python block and nothing else. To give the result of the task:\n"
+        "```python\nfinal_answer(result)\n```"
+    )
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """The head and the tail of a text, with a line between that says how much is missing."""
+    if len(text) <= max_chars:
+        return text
+    head = max_chars * 2 // 3
+    tail = max_chars - head
+    missing = len(text) - head - tail
+    return f"{text[:head]}\n... [{missing} characters are missing here] ...\n{text[-tail:] if tail else ''}"
+
+
+def _compose(parts: list[str], failed: bool) -> str:
+    return "\n".join([*parts, _REPAIR if failed else _CONTINUE])
+
+
+def _cell_parts(cell: Cell, code: str, max_chars: int) -> list[str]:
+    parts = _output_parts(cell, max_chars)
+    if cell.value_repr is not None:
+        parts.append(f"Last value:\n{shorten(cell.value_repr, max_chars // 2)}")
+    if cell.error is not None:
+        parts += _error_parts(cell, code)
+    elif not parts:
+        parts.append("The code ran and printed nothing.")
+    if cell.artifacts:
+        parts.append("Files written: " + ", ".join(artifact.name for artifact in cell.artifacts))
+    return parts
+
+
+def _output_parts(cell: Cell, max_chars: int) -> list[str]:
+    parts = []
+    if cell.stdout.strip():
+        parts.append(f"Output:\n{shorten(cell.stdout.rstrip(), max_chars)}")
+    if cell.stderr.strip():
+        parts.append(f"Errors printed:\n{shorten(cell.stderr.rstrip(), max_chars // 4)}")
+    if cell.output_cut:
+        parts.append("The output was cut because it was too long.")
+    return parts
+
+
+def _error_parts(cell: Cell, code: str) -> list[str]:
+    error = cell.error
+    assert error is not None  # noqa: S101  # the caller looked
+    name = error.type.rpartition(".")[2]
+    message = shorten(error.message, _MESSAGE_CHARS)
+    parts = [f"{name}: {message}" if message else name]
+    line = _code_line(code, error.line)
+    if line:
+        parts.insert(0, f"Error in line {error.line}: {line}")
+    if name in _HINTS:
+        parts.append(_HINTS[name])
+    return parts
+
+
+def _code_line(code: str, number: int | None) -> str:
+    lines = code.split("\n")
+    if number is None or not 1 <= number <= len(lines):
+        return ""
+    line = lines[number - 1].strip()
+    return line if len(line) <= MAX_LINE_CHARS else line[: MAX_LINE_CHARS - 3] + "..."

@@ -1,0 +1,94 @@
+"""The prompts: Jinja templates beside this file, one name and version each, replaceable as a whole.
+
+A template that names something which is not given raises; nothing renders as an empty string by accident. Templates run in
+Jinja's sandboxed environment and get strings and lists of strings only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ...runtime.errors import ConfigError
+
+_ENVIRONMENT: Final = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
+_PREVIEW_ITEMS: Final = 6
+_PREVIEW_CHARS: Final = 400
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A set of prompts. Make your own with the sources of your templates and give it to the agent."""
+
+    name: str
+    version: int
+    system: str = field(repr=False)
+    """Source of the system prompt. Gets `stubs`, `packages` (lists of strings) and `instructions` (a string or None)."""
+    task: str = field(repr=False)
+    """Source of the first user message. Gets `task` and `inputs` (items with `name`, `type`, `preview`)."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the sources, for logs: two runs with the same hash saw the same templates."""
+        return hashlib.sha256(f"{self.system}\0{self.task}".encode()).hexdigest()
+
+    def render_system(self, *, stubs: Sequence[str], packages: Sequence[str], instructions: str | None) -> str:
+        return _render(self.system, stubs=list(stubs), packages=list(packages), instructions=instructions)
+
+    def render_task(self, *, task: str, inputs: Mapping[str, object]) -> str:
+        """The task, and a bounded preview of each input; the values themselves go to the sandbox, not into the text."""
+        return _render(self.task, task=task, inputs=[_describe(name, value) for name, value in inputs.items()])
+
+
+def load_prompts(name: str = "code_agent", version: int = 1) -> Prompts:
+    """The prompts of that name and version that ship with the package.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    folder = files(__package__)
+    try:
+        system, task = (
+            (folder / f"{name}_v{version}_{part}.jinja").read_text(encoding="utf-8") for part in ("system", "task")
+        )
+    except FileNotFoundError:
+        raise ConfigError(f"there are no prompts {name!r} in version {version}") from None
+    return Prompts(name, version, system, task)
+
+
+def _render(source: str, **values: object) -> str:
+    try:
+        return _ENVIRONMENT.from_string(source).render(values).strip()
+    except TemplateError as exc:
+        raise ConfigError(f"prompt template: {type(exc).__name__}: {exc}") from exc
+
+
+def _describe(name: str, value: object) -> dict[str, str]:
+    short = reprlib.Repr()
+    short.maxlevel = 3
+    short.maxdict = short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = _PREVIEW_ITEMS
+    short.maxstring = short.maxother = 120
+    try:
+        preview = short.repr(value)
+    except ValueError:  # an int with more digits than Python prints
+        preview = "..."
+    if len(preview) > _PREVIEW_CHARS:
+        preview = preview[:_PREVIEW_CHARS] + "..."
+    return {"name": name, "type": _type_name(value), "preview": preview}
+
+
+def _type_name(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, str | bytes | list | tuple | dict | set | frozenset):
+        return f"{kind} of length {len(value)}"
+    return kind

@@ -1,0 +1,289 @@
+"""One request in flight: served on a server thread, ended exactly once, soon after its deadline at the latest.
+
+The rule: whatever guest, worker and tools do, the execution ends. At the deadline, or when it is cancelled, the
+supervisor climbs the kill ladder: interrupt, epoch trap, kill; and when even then the server thread does not come back
+(a tool of the host hangs on it), it ends the execution over that thread's head. The thread returns to its pool when the
+tool returns.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from .errors import ClocheError, ProtocolError, SandboxClosed, TimedOut, WorkerCrashed
+from .links import FrameSink, WorkerLink
+from .servers import ServerThreads
+from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+INTERRUPT_GRACE_S = 0.2
+"""A guest answers an interrupt in 4 ms; the rest is for its `finally` blocks on a busy machine."""
+TRAP_GRACE_S = 0.1
+"""An epoch trap takes 0.3 ms, also inside a C loop."""
+KILL_GRACE_S = 0.1
+"""A killed worker's channel closes at once; after this only a tool of the host can hold the thread."""
+LAST_RUNG = 3
+WAIT_POLL_S = 1.0
+"""A waiter is woken at the end; it looks by itself this often, so that no lost wake-up can hang it."""
+
+_log = logging.getLogger("cloche")
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Why(enum.Enum):
+    """Why an execution was told to stop. The value is what `Work.abort` hears."""
+
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    CLOSED = "closed"
+
+
+class Work(Protocol[T_co]):
+    """What a request means beside its bytes: a cell, a file request, the start of a sandbox."""
+
+    @property
+    def frame(self) -> bytes:
+        """The request."""
+        ...
+
+    @property
+    def sink(self) -> FrameSink:
+        """Takes the worker's frames."""
+        ...
+
+    def finish(self) -> T_co:
+        """The result, after the request returned. On the server thread."""
+        ...
+
+    def partial(self) -> Cell | None:
+        """What a cell had printed so far; the whole cell after `finish`. Any thread, while a tool may hang."""
+        ...
+
+    def abort(self, why: Why) -> None:
+        """Let waits for tools and timers return, so that the guest sees the interrupt. Any thread, never blocks."""
+        ...
+
+
+class Execution(Generic[T]):
+    """One request in flight. `start` it once; then `wait` or `add_done_callback`, and read `result()`."""
+
+    def __init__(
+        self, work: Work[T], link: WorkerLink, *, started: float, allowed_s: float, on_end: Callable[[str | None], None]
+    ) -> None:
+        self._work = work
+        self._link = link
+        self._started = started
+        self._allowed_s = allowed_s
+        self._on_end = on_end
+        """Called once before anybody is woken: None, or why the sandbox's state is lost."""
+        self._supervisor: Supervisor | None = None
+        self._gate = threading.Lock()
+        self._over = False
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._callbacks: list[Callable[[], None]] = []
+        self._why: Why | None = None
+        self._rung = 0
+        self._serving = True
+        self._ended = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def over(self) -> bool:
+        """True once it has ended and the sandbox is free again."""
+        return self._over
+
+    def start(self, servers: ServerThreads, supervisor: Supervisor) -> None:
+        """Put it on a server thread and under the supervisor's eye.
+
+        Raises:
+            RuntimeClosed: the runtime was closed; the execution has ended.
+        """
+        self._supervisor = supervisor
+        try:
+            supervisor.watch(self, self._started + self._allowed_s)
+            servers.submit(self._serve)
+        except (ClocheError, RuntimeError) as exc:  # RuntimeError: the system gives no more threads
+            self._end(None, exc, lost=None)
+            raise
+
+    def wait(self) -> None:
+        """Block until it has ended. A KeyboardInterrupt while waiting cancels it, waits for the end, then goes on."""
+        try:
+            self._block()
+        except BaseException:
+            self.cancel()
+            self._block()  # bounded: the ladder ends it
+            raise
+
+    def join(self) -> None:
+        """Block until it has ended, whatever ends it. For those who have told it to stop."""
+        self._block()
+
+    def _block(self) -> None:
+        while not self._over:
+            # `_over` decides: a KeyboardInterrupt between these two calls leaves the lock taken.
+            if self._done.acquire(timeout=WAIT_POLL_S):
+                self._done.release()
+
+    def result(self) -> T:
+        """The result, or the error that ended it. Only after the end."""
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its traceback holds this frame: leave no cycle behind
+        return self._value  # type: ignore[return-value]  # set whenever there is no error
+
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when it has ended, on the thread that ends it, or now if that is over. It must not raise."""
+        with self._gate:
+            if not self._ended:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt in the guest, once, from any thread; the deadline stays as it is."""
+        self._ask_to_stop(Why.INTERRUPTED)
+
+    def cancel(self, why: Why = Why.CANCELLED) -> None:
+        """Start down the kill ladder now, from any thread. `CLOSED` skips the interrupt: nobody wants the state."""
+        with self._gate:
+            if self._ended or self._supervisor is None:
+                return
+            self._why = self._why if self._why in (Why.DEADLINE, Why.CANCELLED) else why
+            if why is Why.CLOSED:
+                self._rung = max(self._rung, 1)
+                self._work.abort(why)
+        self._supervisor.watch(self, time.monotonic())
+
+    # --- the ladder, on the supervisor's thread -----------------------------------------------------------------------
+
+    def on_due(self) -> float | None:
+        """The next rung; when to come for the one after it."""
+        with self._gate:
+            if self._ended:
+                return None
+            if self._why is None or self._why is Why.INTERRUPTED:
+                self._why = Why.DEADLINE
+            rung, self._rung = self._rung, self._rung + 1
+        try:
+            grace_s = self._climb(rung)
+        except Exception:  # noqa: BLE001  # a rung that fails must neither save the guest nor end the supervisor
+            _log.exception("rung %d of the kill ladder failed", rung)
+            grace_s = 0.0 if rung < LAST_RUNG else None
+        return None if grace_s is None else time.monotonic() + grace_s
+
+    def _climb(self, rung: int) -> float | None:
+        if rung == 0:
+            self._ask_to_stop(self._why or Why.DEADLINE)
+            return INTERRUPT_GRACE_S
+        if rung == 1:
+            return TRAP_GRACE_S if self._link.trap() else 0.0
+        if rung == 2:
+            self._link.kill()
+            return KILL_GRACE_S
+        self._end(None, self._lost_by_force(), lost=f"a tool of the host did not return ({self._reason()})")
+        return None
+
+    def _ask_to_stop(self, why: Why) -> None:
+        with self._gate:
+            # After the request returned, the interrupt would hit the next cell.
+            if self._serving and not self._ended:
+                self._work.abort(why)
+                self._link.interrupt()
+                self._why = self._why or why
+
+    # --- serving, on the server thread --------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            self._link.request(self._work.frame, self._work.sink)
+        except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
+            self._quiet()
+            self._link.kill()
+            self._end(None, self._translated(exc), lost=self._story(exc))
+            return
+        self._quiet()
+        try:
+            value = self._work.finish()
+        except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
+            self._end(None, exc, lost=self._story(exc) if isinstance(exc, ProtocolError) else None)
+        else:
+            self._end(value, self._late(), lost=None)
+
+    def _quiet(self) -> None:
+        with self._gate:
+            self._serving = False
+
+    def _end(self, value: T | None, error: BaseException | None, *, lost: str | None) -> None:
+        with self._gate:
+            if self._ended:
+                return
+            self._ended = True
+            self._value, self._error = value, error
+            callbacks, self._callbacks = self._callbacks, []
+        if self._supervisor is not None:
+            self._supervisor.forget(self)
+        self._on_end(lost)
+        self._over = True
+        self._done.release()
+        for callback in callbacks:
+            callback()
+
+    # --- what the caller hears ----------------------------------------------------------------------------------------
+
+    def _late(self) -> TimedOut | None:
+        """TimedOut for a request that did end, but after its deadline: nobody gains by swallowing the interrupt."""
+        if self._why is Why.DEADLINE or time.monotonic() > self._started + self._allowed_s:
+            return self._timed_out(state_kept=True)
+        return None
+
+    def _translated(self, exc: BaseException) -> BaseException:
+        """The error for a request that broke off: by our own hand where we climbed the ladder, else as it came."""
+        if not isinstance(exc, WorkerCrashed) or self._rung < 1:
+            return exc
+        if self._why is Why.CLOSED:
+            return SandboxClosed("the sandbox was closed while the cell ran")
+        return self._timed_out(state_kept=False, cause=exc)
+
+    def _lost_by_force(self) -> ClocheError:
+        if self._why is Why.CLOSED:
+            return SandboxClosed("the sandbox was closed while the cell ran")
+        return self._timed_out(state_kept=False)
+
+    def _timed_out(self, *, state_kept: bool, cause: BaseException | None = None) -> TimedOut:
+        used = time.monotonic() - self._started
+        fate = "the sandbox kept its state" if state_kept else "the sandbox was stopped and its state is gone"
+        error = TimedOut(
+            f"not done within {self._allowed_s:g} s; {fate}",
+            used=used,
+            allowed=self._allowed_s,
+            state_kept=state_kept,
+            cell=self._work.partial(),
+        )
+        error.__cause__ = cause
+        return error
+
+    def _story(self, exc: BaseException) -> str:
+        """Why the sandbox ended, for the message of `SandboxClosed`."""
+        if isinstance(exc, WorkerCrashed) and self._rung >= 1:
+            return self._reason()
+        return f"{type(exc).__name__}: {exc}"
+
+    def _reason(self) -> str:
+        if self._why is Why.DEADLINE:
+            return f"a cell ran past its {self._allowed_s:g} s and had to be killed"
+        return "a cell was cancelled and had to be killed" if self._why is Why.CANCELLED else "it was closed"

@@ -1,0 +1,296 @@
+"""The host's side of the fork server: starts it, asks it for workers, hears of their deaths.
+
+The rule: one reader thread per server takes its messages, and no caller ever waits for the server itself. A caller waits
+for its worker's `hello`, with a deadline; what the server says about pids and deaths arrives beside that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from ..wasm_sandbox.fork_protocol import EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY, SOCKET_TYPE
+from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
+from .interpreter import start_python
+from .process_link import ProcessLink
+
+START_TIMEOUT_S = 60.0
+"""Loading an image takes 0.1 s; a machine that swaps takes longer."""
+EXIT_TIMEOUT_S = 5.0
+"""The server kills and reaps its workers first; after this it is killed, and the kernel kills them."""
+STDERR_BYTES = 4096
+"""Of the reason of a failed start."""
+RETRY_AFTER_S = 0.5
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class ForkServer:
+    """One fork server process. Safe to use from any thread; the caller closes it."""
+
+    def __init__(self, arguments: Sequence[str], *, module: str = "fork_server") -> None:
+        """Start the process and wait until it has loaded its image.
+
+        Args:
+            arguments: what the module's `main` takes after socket and host pid.
+
+        Raises:
+            ImageError: it could not load the image; the message has its words.
+            ConfigError: no Python to start.
+        """
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._workers: dict[int, ForkedProcess] = {}
+        self._alive = True
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, SOCKET_TYPE)
+        with theirs:
+            try:
+                given = [str(theirs.fileno()), str(self._owner), *arguments]
+                self._process = start_python(module, given, [theirs])
+            except BaseException:
+                self._socket.close()
+                raise
+        self._wait_ready()
+        self._listener = threading.Thread(target=self._listen, name="cloche-fork-server", daemon=True)
+        self._listener.start()
+
+    @property
+    def alive(self) -> bool:
+        """False once the process is gone; its workers died with it."""
+        return self._alive
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def start_worker(self) -> ProcessLink:
+        """A worker that is being forked; its `hello` is still to come. The caller closes it.
+
+        Raises:
+            WorkerCrashed: the server is gone.
+            PoolExhausted: this process or the machine has no descriptors left.
+        """
+        if os.getpid() != self._owner:
+            raise UsedAfterFork("this runtime belongs to the parent process; make a new one here")
+        frames, their_frames, control, their_control = _channels()
+        with their_frames, their_control:
+            process = ForkedProcess(self, next(self._numbers))
+            link = ProcessLink(frames, control, process)
+            with self._lock:
+                self._workers[process.number] = process
+            try:
+                self._send(FORK, process.number, [their_frames.fileno(), their_control.fileno()])
+            except OSError:
+                self._forget(process.number, None)
+                link.close(0)
+                raise WorkerCrashed("the fork server is gone") from None
+        if not self._alive:
+            self._forget(process.number, None)
+        return link
+
+    def close(self) -> None:
+        """End the server and with it all its workers; waits for that, for a bounded time. Idempotent."""
+        if os.getpid() != self._owner:
+            return
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(EXIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._listener is not threading.current_thread():
+            self._listener.join(EXIT_TIMEOUT_S)
+        if not self._listener.is_alive():
+            self._socket.close()
+
+    def request_kill(self, number: int) -> None:
+        """Where the host holds no pidfd: the server kills. Never blocks."""
+        with contextlib.suppress(OSError):
+            self._send(KILL, number, [])
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    def _wait_ready(self) -> None:
+        self._socket.settimeout(START_TIMEOUT_S)
+        try:
+            message = self._socket.recv(MESSAGE.size)
+        except OSError:
+            message = b""
+        if len(message) == MESSAGE.size and MESSAGE.unpack(message)[0] == READY:
+            self._socket.settimeout(None)
+            if self._process.stderr is not None:
+                self._process.stderr.close()
+            return
+        self._socket.close()
+        raise _failed_start(self._process)
+
+    # --- the reader thread --------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Until the server is gone, however that came: then all its workers are, too."""
+        try:
+            while self._take_message():
+                pass
+        except OSError:
+            pass
+        self._alive = False
+        with self._lock:
+            numbers = list(self._workers)
+        for number in numbers:
+            self._forget(number, None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_TIMEOUT_S)
+
+    def _take_message(self) -> bool:
+        data, ancillary, _flags, _address = self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), _CLOSE_ON_EXEC)
+        if len(data) != MESSAGE.size:
+            return False
+        kind, value, number = MESSAGE.unpack(data)
+        pidfd = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
+        with self._lock:
+            process = self._workers.get(number)
+        if kind == FORKED and process is not None:
+            process.born(value, pidfd)
+            pidfd = None
+        elif kind == EXITED:
+            self._forget(number, value)
+        elif kind == FAILED:
+            self._forget(number, None, f"no process for a worker: {os.strerror(value)}")
+        if pidfd is not None:
+            os.close(pidfd)
+        return True
+
+    def _forget(self, number: int, status: int | None, failure: str | None = None) -> None:
+        with self._lock:
+            process = self._workers.pop(number, None)
+        if process is not None:
+            process.died(status, failure)
+
+    def _send(self, kind: int, number: int, descriptors: list[int]) -> None:
+        message = [MESSAGE.pack(kind, 0, number)]
+        with self._lock:
+            if descriptors:
+                socket.send_fds(self._socket, message, descriptors)
+            else:
+                self._socket.sendmsg(message, (), socket.MSG_DONTWAIT)
+
+
+class ForkedProcess:
+    """A `WorkerProcess` that the fork server made and reaps; the host kills it through a pidfd."""
+
+    def __init__(self, server: ForkServer, number: int) -> None:
+        self.number = number
+        self._server = server
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+        self._pidfd: int | None = None
+        self._status: int | None = None
+        self.failure: str | None = None
+        """Why it never ran."""
+        self._dead = threading.Event()
+        self._kill_asked = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    @property
+    def exit_status(self) -> int | None:
+        return self._status
+
+    @property
+    def exited(self) -> bool:
+        return self._dead.is_set()
+
+    def kill(self) -> None:
+        with self._lock:
+            self._kill_asked = True
+            if self._dead.is_set() or self._pid is None:
+                return  # a worker that is not born yet is killed at birth
+            if self._pidfd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                return
+        self._server.request_kill(self.number)
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._dead.wait(timeout_s)
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._dead.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def born(self, pid: int, pidfd: int | None) -> None:
+        """The server forked it."""
+        with self._lock:
+            self._pid, self._pidfd = pid, pidfd
+            kill_now = self._kill_asked
+        if kill_now:
+            self.kill()
+
+    def died(self, status: int | None, failure: str | None = None) -> None:
+        """The server reaped it, could not fork it (`failure` says why), or is gone itself (neither is known)."""
+        with self._lock:
+            self._status, self.failure = status, failure
+            pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            if status is None:  # the kernel kills it too, for the death of its parent
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        while True:  # callbacks come first: after `wait` its place in the pool is free
+            with self._lock:
+                callbacks, self._callbacks = self._callbacks, []
+                if not callbacks:
+                    self._dead.set()
+                    return
+            for callback in callbacks:
+                callback()
+
+
+def _channels() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
+    """Two connected pairs: frames (ours, the worker's), control (ours, the worker's)."""
+    pairs: list[socket.socket] = []
+    try:
+        for _ in range(2):
+            pairs += socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as exc:
+        for sock in pairs:
+            sock.close()
+        raise PoolExhausted(f"no channel for a worker: {exc.strerror}", retry_after_s=RETRY_AFTER_S) from exc
+    return pairs[0], pairs[1], pairs[2], pairs[3]
+
+
+def _failed_start(process: subprocess.Popen[bytes]) -> ImageError | ConfigError:
+    """The error for a server that ended, or hung, before it was ready. Reaps it."""
+    try:
+        status = process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return ConfigError(f"the fork server was not ready within {START_TIMEOUT_S:g} s")
+    lines = _stderr_text(process).strip().splitlines() or [f"exit code {status}"]
+    name, _, message = lines[-1].partition(": ")
+    if name.rpartition(".")[2] == ImageError.__name__:
+        return ImageError(message)
+    return ConfigError(f"the fork server did not start: {lines[-1]}")
+
+
+def _stderr_text(process: subprocess.Popen[bytes]) -> str:
+    if process.stderr is None:
+        return ""
+    with process.stderr as pipe:
+        os.set_blocking(pipe.fileno(), False)
+        return (pipe.read(STDERR_BYTES) or b"").decode("utf-8", "replace")

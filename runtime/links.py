@@ -1,0 +1,139 @@
+"""One worker as the host sees it, and where workers come from. The only face that the rest of the runtime knows.
+
+The rule: `request` belongs to the one thread that serves the sandbox; `interrupt`, `trap`, `kill` may come from any
+thread at any time, also twice or too late, and never block. A link whose worker is gone raises `WorkerCrashed` from
+`request` and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from .errors import WorkerCrashed
+from .limits import Limits
+
+
+class FrameSink(Protocol):
+    """Takes the frames of a worker while one request runs, and knows which one ends it."""
+
+    @property
+    def finished(self) -> bool:
+        """True once the frame that ends the request (`ready`, `done`, `file_done`) was taken."""
+        ...
+
+    def __call__(self, frame: bytes | memoryview, /) -> bytes | None:
+        """The frame to send back, or None. Raises ProtocolError for a frame that no honest worker sends."""
+        ...
+
+
+class WorkerLink(Protocol):
+    """One worker, leased to one sandbox for the rest of its life."""
+
+    @property
+    def exit_status(self) -> int | None:
+        """Exit code of the worker, negative for a signal; None while it lives or where there is no process."""
+        ...
+
+    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+        """Send the request, pass every frame of the worker to `on_frame`, send back what that returns.
+
+        Returns after the frame that ends the request (`on_frame.finished`).
+
+        Raises:
+            WorkerCrashed: the worker is gone, by itself or by `trap` or `kill`.
+            ProtocolError: it sent something else than frames, or `on_frame` raised it.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the guest; nothing happens when no request runs."""
+        ...
+
+    def trap(self) -> bool:
+        """Stop the guest at once and lose it. False where the engine has no epoch checks; then only `kill` helps."""
+        ...
+
+    def kill(self) -> None:
+        """End the worker. `request` then raises `WorkerCrashed` soon, unless a tool of the host keeps its thread."""
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """Kill and reap, waiting `timeout_s` seconds at most. Idempotent."""
+        ...
+
+
+class WorkerSource(Protocol):
+    """Gives out workers that nobody has used: the pool, or the engine inside this process."""
+
+    @property
+    def prepared(self) -> bool:
+        """True once `prepare` has nothing left to do."""
+        ...
+
+    def prepare(self) -> None:
+        """Load what all its workers share, such as the image. Free once done; the first time on a machine it compiles.
+
+        Raises:
+            ImageError: there is no usable image.
+        """
+        ...
+
+    def lease(self, limits: Limits, timeout_s: float) -> WorkerLink:
+        """A fresh worker, within `timeout_s` seconds.
+
+        Raises:
+            PoolExhausted: no worker came free in time.
+        """
+        ...
+
+    def close(self) -> None:
+        """Kill every worker, leased ones too, and give back threads and processes. Idempotent."""
+        ...
+
+
+class LeasedLink:
+    """A link that gets its worker with the first request, so that waiting for one can be stopped like a request."""
+
+    def __init__(self, source: WorkerSource, limits: Limits, timeout_s: float) -> None:
+        self._source = source
+        self._limits = limits
+        self._timeout_s = timeout_s
+        self._gate = threading.Lock()
+        self._link: WorkerLink | None = None
+        self._gone = False
+
+    @property
+    def exit_status(self) -> int | None:
+        return None if self._link is None else self._link.exit_status
+
+    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+        link = self._link if self._link is not None else self._lease()
+        link.request(frame, on_frame)
+
+    def interrupt(self) -> None:
+        if self._link is not None:
+            self._link.interrupt()
+
+    def trap(self) -> bool:
+        return self._link is not None and self._link.trap()
+
+    def kill(self) -> None:
+        with self._gate:
+            self._gone = True
+        if self._link is not None:
+            self._link.kill()
+
+    def close(self, timeout_s: float) -> None:
+        self.kill()
+        if self._link is not None:
+            self._link.close(timeout_s)
+
+    def _lease(self) -> WorkerLink:
+        link = self._source.lease(self._limits, self._timeout_s)
+        with self._gate:
+            if not self._gone:
+                self._link = link
+                return link
+        link.close(self._timeout_s)
+        raise WorkerCrashed("the sandbox was ended while it waited for a worker")

@@ -1,0 +1,281 @@
+"""Workers that nobody has used: some kept warm, the rest forked when asked for.
+
+The rule: a worker is leased once and never comes back, and a process holds its place under `max_workers` until it is dead
+and reaped, whoever killed it. No lock is held while a process starts or ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .errors import ClocheError, PoolExhausted, ProtocolError, RuntimeClosed, UsedAfterFork, WorkerCrashed
+from .limits import Limits
+from .process_link import ProcessLink
+
+MAX_WORKERS = 256
+"""Each worker costs the host three descriptors and the machine about 7 MB; the usual 1024 descriptors allow 300."""
+DEFAULT_WARM = 1
+"""Kept ready once a second sandbox was asked for. The first one never starts a spare: a script with one sandbox pays for
+one worker, and a service pays for one cold start more in its life."""
+READY_TIMEOUT_S = 30.0
+"""A warm worker that takes longer is given up."""
+CLOSE_TIMEOUT_S = 5.0
+YOUNG_S = 1.0
+"""A warm worker that dies younger than this is not replaced before the next lease: something is wrong with this machine."""
+RETRY_AFTER_S = 0.25
+
+
+class WorkerMaker(Protocol):
+    """A fork server, or what stands in for it where processes cannot fork."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def start_worker(self) -> ProcessLink: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A moment's count."""
+
+    warm: int
+    """Ready and unused."""
+    live: int
+    """Processes: warm, leased and starting."""
+    leased_total: int
+    leased_warm: int
+    """Of these, how many found a warm worker."""
+    maker_starts: int
+    """1, and one more for each fork server that died."""
+
+
+class WorkerPool:
+    """Gives out fresh workers. Safe to use from any thread; starts nothing before the first lease."""
+
+    def __init__(
+        self, make: Callable[[], WorkerMaker], *, warm: int | None = None, max_workers: int = MAX_WORKERS
+    ) -> None:
+        """
+        Args:
+            make: starts the fork server; called again when that has died.
+            warm: workers kept ready from the first lease on. None: `DEFAULT_WARM` from the second lease on.
+            max_workers: processes alive at once, warm ones included.
+        """
+        self._make = make
+        self._size = min(DEFAULT_WARM if warm is None else warm, max_workers)
+        self._fill_from_lease = 2 if warm is None else 1
+        self._max_workers = max_workers
+        self._owner = os.getpid()
+        self._changed = threading.Condition(threading.Lock())
+        """Guards all below. Notified when a place is free, a warm worker is wanted or ready, and at the close."""
+        self._maker_gate = threading.Lock()
+        """Held while a maker starts, so that two threads do not start two."""
+        self._maker: WorkerMaker | None = None
+        self._maker_starts = 0
+        self._warm: deque[_Warm] = deque()
+        self._live: set[ProcessLink] = set()
+        self._starting = 0
+        self._leased_total = 0
+        self._leased_warm = 0
+        self._paused = False
+        self._refiller: threading.Thread | None = None
+        self._closed = False
+
+    def lease(self, limits: Limits, timeout_s: float) -> ProcessLink:
+        """See `WorkerSource.lease`. A warm worker comes at once; a cold one takes some 10 ms.
+
+        Raises:
+            PoolExhausted: no place under `max_workers`, no process or no descriptor came free in time.
+            WorkerCrashed: two workers in a row died before they were ready.
+            RuntimeClosed: the pool was closed.
+        """
+        give_up_at = time.monotonic() + timeout_s
+        link = self._warm_or_place(give_up_at)
+        if link is None:
+            link = self._start(give_up_at)
+        link.frame_bytes = limits.frame_bytes
+        self._after_lease()
+        return link
+
+    def stats(self) -> PoolStats:
+        with self._changed:
+            live = len(self._live) + self._starting
+            return PoolStats(len(self._warm), live, self._leased_total, self._leased_warm, self._maker_starts)
+
+    def close(self) -> None:
+        """Kill every worker, leased ones too, and wait for their deaths and the fork server's. Idempotent."""
+        if os.getpid() != self._owner:
+            return
+        with self._changed:
+            self._closed = True
+            links, maker, refiller = list(self._live), self._maker, self._refiller
+            self._warm.clear()
+            self._changed.notify_all()
+        for link in links:
+            link.kill()
+        give_up_at = time.monotonic() + CLOSE_TIMEOUT_S
+        for link in links:
+            link.close(max(0.0, give_up_at - time.monotonic()))
+        if maker is not None:
+            maker.close()
+        if refiller is not None:
+            refiller.join(CLOSE_TIMEOUT_S)
+
+    # --- places -------------------------------------------------------------------------------------------------------
+
+    def _warm_or_place(self, give_up_at: float) -> ProcessLink | None:
+        """A warm worker, or None with a place reserved for a cold one."""
+        if os.getpid() != self._owner:
+            raise UsedAfterFork("this runtime belongs to the parent process; make a new one here")
+        with self._changed:
+            while True:
+                self._check_open()
+                link = self._take_warm()
+                if link is not None:
+                    return link
+                if self._has_place():
+                    self._starting += 1
+                    return None
+                left_s = give_up_at - time.monotonic()
+                if left_s <= 0 or not self._changed.wait(left_s):
+                    raise PoolExhausted(
+                        f"all {self._max_workers} workers are in use: close a sandbox, or raise max_workers",
+                        retry_after_s=RETRY_AFTER_S,
+                    )
+
+    def _take_warm(self) -> ProcessLink | None:
+        while self._warm:
+            link = self._warm.popleft().link
+            if not link.process.exited:
+                self._leased_total += 1
+                self._leased_warm += 1
+                return link
+        return None
+
+    def _has_place(self) -> bool:
+        return len(self._live) + self._starting < self._max_workers
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeClosed("the runtime was closed")
+
+    # --- starting one worker ------------------------------------------------------------------------------------------
+
+    def _start(self, give_up_at: float) -> ProcessLink:
+        """A cold worker on the reserved place, for a caller who waits."""
+        try:
+            try:
+                link = self._start_once(give_up_at)
+            except WorkerCrashed:
+                if time.monotonic() >= give_up_at:
+                    raise PoolExhausted("no worker was ready in time", retry_after_s=RETRY_AFTER_S) from None
+                link = self._start_once(give_up_at)  # a fork server that died meanwhile is started again, once
+        finally:
+            with self._changed:
+                self._starting -= 1
+                self._changed.notify()
+        with self._changed:
+            self._leased_total += 1
+        return link
+
+    def _start_once(self, give_up_at: float) -> ProcessLink:
+        link = self._running_maker().start_worker()
+        with self._changed:
+            # The reserved place stays taken until the caller gives it back: for this moment the worker counts twice
+            # rather than never.
+            self._live.add(link)
+            closed = self._closed
+        link.process.on_exit(lambda: self._gone(link))
+        if closed:
+            link.close(CLOSE_TIMEOUT_S)
+            raise RuntimeClosed("the runtime was closed")
+        try:
+            link.wait_hello(max(0.0, give_up_at - time.monotonic()))
+        except ClocheError:
+            link.close(CLOSE_TIMEOUT_S)
+            self._check_open()
+            raise
+        return link
+
+    def _running_maker(self) -> WorkerMaker:
+        with self._maker_gate:
+            with self._changed:
+                self._check_open()
+                maker = self._maker
+            if maker is not None and maker.alive:
+                return maker
+            if maker is not None:
+                maker.close()
+            maker = self._make()
+            with self._changed:
+                self._maker_starts += 1
+                self._maker = maker
+                closed = self._closed
+            if closed:
+                maker.close()
+                raise RuntimeClosed("the runtime was closed")
+            return maker
+
+    def _gone(self, link: ProcessLink) -> None:
+        """A process is dead and reaped. Called by whoever noticed, on any thread."""
+        with self._changed:
+            self._live.discard(link)
+            for warm in self._warm:
+                if warm.link is link:
+                    self._warm.remove(warm)
+                    self._paused = time.monotonic() - warm.since < YOUNG_S
+                    break
+            self._changed.notify_all()
+
+    # --- keeping some warm --------------------------------------------------------------------------------------------
+
+    def _after_lease(self) -> None:
+        with self._changed:
+            self._paused = False
+            if self._closed or self._leased_total < self._fill_from_lease or self._size == 0:
+                return
+            if self._refiller is None:
+                self._refiller = threading.Thread(target=self._refill, name="cloche-pool", daemon=True)
+                self._refiller.start()
+            else:
+                self._changed.notify_all()
+
+    def _refill(self) -> None:
+        """The refiller's thread, to the end of the pool. What fails here is tried again after the next lease, which
+        then tells its caller the reason."""
+        while self._wait_until_wanted():
+            try:
+                link = self._start_once(time.monotonic() + READY_TIMEOUT_S)
+            except (ClocheError, OSError):
+                link = None
+            with self._changed:
+                self._starting -= 1
+                if link is None:
+                    self._paused = True
+                elif not link.process.exited and not self._closed:
+                    self._warm.append(_Warm(link, time.monotonic()))
+                self._changed.notify_all()
+
+    def _wait_until_wanted(self) -> bool:
+        """True with a place reserved for one more warm worker; False at the close."""
+        with self._changed:
+            while not self._closed:
+                if len(self._warm) < self._size and not self._paused and self._has_place():
+                    self._starting += 1
+                    return True
+                self._changed.wait()
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Warm:
+    link: ProcessLink
+    since: float

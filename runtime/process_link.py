@@ -1,0 +1,267 @@
+"""A worker process as a `WorkerLink`: a stream socket for frames, another for control, and a hold on the process.
+
+The rule: everything read here is hostile. A frame's lengths are checked before it is stored, the control socket is read
+once, when the worker is dead, for at most one bounded line, and whatever goes wrong ends the worker. A thread that hangs
+in a read or a write is woken by `kill`, which needs nothing of the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from ..wasm_sandbox.channel import FrameReader
+from ..wasm_sandbox.fork_protocol import EXIT_TEXTS, LAST_WORDS_BYTES
+from .errors import PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
+from .links import FrameSink
+from .protocol import PROTOCOL_VERSION, Hello, parse_from_worker
+
+HELLO_BYTES = 16 * 1024
+"""Bound of the first frame; `frame_bytes` takes its place when the worker is leased."""
+RETRY_AFTER_S = 0.5
+DEATH_NOTICE_S = 1.0
+"""A worker whose channel closed is killed; the news of its death takes less than a millisecond."""
+
+
+class WorkerProcess(Protocol):
+    """A process that somebody else started and reaps."""
+
+    @property
+    def pid(self) -> int | None:
+        """None until it is known, or if there never was a process."""
+        ...
+
+    @property
+    def exit_status(self) -> int | None:
+        """Exit code, negative for a signal; None while it lives or where nobody could see it."""
+        ...
+
+    @property
+    def exited(self) -> bool: ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why it never ran, if so."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL. Any thread, any time, never blocks."""
+        ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its death; False if it still lives."""
+        ...
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once it is dead and reaped, or now; it must neither raise nor block."""
+        ...
+
+
+class ProcessLink:
+    """One worker process. `request` belongs to one thread at a time; everything else may come from any thread."""
+
+    def __init__(self, frames: socket.socket, control: socket.socket, process: WorkerProcess) -> None:
+        self.process = process
+        self._frames = frames
+        self._control = control
+        self._reader = FrameReader(frames, HELLO_BYTES)
+        self._owner = os.getpid()
+        self._gate = threading.Lock()
+        """Guards the four below, and the life of both descriptors. Held for a system call that cannot block at most."""
+        self._serving = False
+        self._closed = False
+        self._released = False
+        self._killed = False
+        self._number = 0
+        """Of the request that runs, modulo 256; the worker counts the same way."""
+        process.on_exit(self._wake_reader)
+
+    @property
+    def exit_status(self) -> int | None:
+        return self.process.exit_status
+
+    @property
+    def pid(self) -> int | None:
+        """For a look from outside: CPU time, memory, walls."""
+        return self.process.pid
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bound of one frame of the worker."""
+        return self._reader.max_bytes
+
+    @frame_bytes.setter
+    def frame_bytes(self, value: int) -> None:
+        self._reader.max_bytes = value
+
+    def wait_hello(self, timeout_s: float) -> Hello:
+        """The worker's first frame: it is warm now and waits for its sandbox. On any error the worker is killed.
+
+        Raises:
+            WorkerCrashed: it died first, or said nothing for `timeout_s` seconds.
+            PoolExhausted: the system had no process left for it.
+            ProtocolError: it speaks another protocol.
+        """
+        self._begin()
+        try:
+            hello, _ = parse_from_worker(self._read_within(timeout_s), max_bytes=HELLO_BYTES)
+            if not isinstance(hello, Hello) or hello.protocol_version != PROTOCOL_VERSION or self._reader.pending:
+                raise ProtocolError(f"expected a lone `hello` of protocol {PROTOCOL_VERSION}")
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            self._end()
+        self._number = 0
+        return hello
+
+    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+        """See `WorkerLink.request`."""
+        self._begin()
+        try:
+            self._send(frame)
+            while not on_frame.finished:
+                answer = on_frame(self._read())
+                if answer is not None:
+                    self._send(answer)
+            if self._reader.pending:
+                raise ProtocolError("the worker spoke after the end of the request")
+        except ProtocolError:
+            self.kill()
+            raise
+        finally:
+            self._end()
+
+    def interrupt(self) -> None:
+        with self._gate:
+            if self._serving and not self._released:
+                # A full socket holds interrupts enough; a dead worker is for `request` to notice.
+                with contextlib.suppress(OSError):
+                    self._control.send(bytes((self._number,)), socket.MSG_DONTWAIT)
+
+    def trap(self) -> bool:
+        """False: modules of worker processes are compiled without epoch checks, for speed; `kill` does it all."""
+        return False
+
+    def kill(self) -> None:
+        if os.getpid() != self._owner:
+            return
+        if not self.process.exited:
+            self._killed = True
+            self.process.kill()
+        self._wake_reader()
+
+    def close(self, timeout_s: float) -> None:
+        if os.getpid() != self._owner:
+            return  # a child made by os.fork: the worker is its parent's
+        self.kill()
+        with self._gate:
+            self._closed = True
+            if not self._serving:
+                self._release()
+        self.process.wait(timeout_s)
+
+    # --- one request --------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if os.getpid() != self._owner:
+            raise UsedAfterFork("this sandbox belongs to the parent process; make a new one here")
+        with self._gate:
+            if self._closed:
+                raise WorkerCrashed("the worker was closed", exit_status=self.exit_status)
+            self._serving = True
+            self._number = (self._number + 1) & 255
+
+    def _end(self) -> None:
+        with self._gate:
+            self._serving = False
+            if self._closed:
+                self._release()
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            self._frames.sendall(frame)
+        except OSError:
+            raise self._crashed() from None
+
+    def _read(self) -> bytes:
+        try:
+            return self._reader.read()
+        except (EOFError, OSError):
+            raise self._crashed() from None
+
+    def _read_within(self, timeout_s: float) -> bytes:
+        """One frame, with a deadline for its first byte; after that the worker's own supervisor is not needed: it has
+        no tenant yet, and its `hello` is one small write."""
+        give_up_at = time.monotonic() + timeout_s
+        self._frames.settimeout(max(timeout_s, 0.001))
+        try:
+            return self._read()
+        except WorkerCrashed as exc:
+            if time.monotonic() >= give_up_at:
+                raise WorkerCrashed(f"the worker was not ready within {timeout_s:g} s", exit_status=None) from exc
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                self._frames.settimeout(None)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _crashed(self) -> WorkerCrashed | PoolExhausted:
+        """The error for a channel that broke. A worker that only closed its socket is killed first."""
+        killed = self._killed
+        if not self.process.wait(DEATH_NOTICE_S / 10):
+            self.process.kill()
+            self.process.wait(DEATH_NOTICE_S)
+        if self.process.failure is not None:
+            return PoolExhausted(self.process.failure, retry_after_s=RETRY_AFTER_S)
+        status = self.exit_status
+        reason = "it was killed by its host" if killed else _reason(status, self._last_words())
+        return WorkerCrashed(f"the worker is gone: {reason}", exit_status=status)
+
+    def _last_words(self) -> str:
+        """What a failing worker said about it: hostile text, cut and made printable."""
+        with self._gate:
+            if self._released:
+                return ""
+            try:
+                data = self._control.recv(LAST_WORDS_BYTES, socket.MSG_DONTWAIT)
+            except OSError:
+                return ""
+        text = data.decode("utf-8", "replace")
+        return "".join(char if char.isprintable() else " " for char in text).strip()
+
+    def _wake_reader(self) -> None:
+        """A thread in a read or write on the frames returns; what had arrived before can still be read."""
+        with self._gate:
+            if not self._released:
+                with contextlib.suppress(OSError):
+                    self._frames.shutdown(socket.SHUT_RDWR)
+
+    def _release(self) -> None:
+        """Close both descriptors, once. Only while nobody reads, or the number could be somebody else's by then."""
+        self._released = True
+        self._frames.close()
+        self._control.close()
+
+
+def _reason(status: int | None, last_words: str) -> str:
+    if status is None:
+        reason = "nobody saw how it ended"
+    elif status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        reason = f"it was ended by {name}"
+        if status == -signal.SIGKILL:
+            reason += ", from outside or for lack of memory"
+    else:
+        reason = EXIT_TEXTS.get(status, f"it exited with code {status}")
+    return f"{reason} (it said: {last_words})" if last_words else reason

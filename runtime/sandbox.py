@@ -1,0 +1,161 @@
+"""`Sandbox`: the blocking face of one sandbox. `async_sandbox.py` has the same methods for `await`.
+
+The rule: each call starts a request, waits for its end, and gives what came of it. It works on any thread, also on one
+whose event loop is running (Jupyter): it blocks that loop and never refuses.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from .async_runner import portal_runner
+from .cell import Cell
+from .execution import Execution
+from .limits import Limits
+from .output import OnOutput
+from .runtime_core import core_of
+from .sandbox_core import SandboxCore, State, check_options
+from .tools import Tool
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .async_runtime import AsyncRuntime
+    from .runtime import Runtime
+
+T = TypeVar("T")
+
+
+class Sandbox:
+    """One live interpreter for code that nobody trusts; its state stays between cells until it is closed.
+
+    Use it as a context manager. Safe to use from many threads, one request at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        tools: Iterable[Tool | Callable[..., object]] = (),
+        limits: Limits | None = None,
+        engine: str = "wasmtime",
+        isolation: str = "process",
+        runtime: Runtime | AsyncRuntime | None = None,
+    ) -> None:
+        """Start a sandbox.
+
+        Args:
+            tools: what the guest may call: `@tool` functions, `Tool` objects or plain typed functions.
+            limits: what it may use; None: `Limits()`.
+            engine: "wasmtime".
+            isolation: "process": a worker process of its own. "thread": inside this process, one wall fewer.
+            runtime: owns workers and threads; None: the default one of this process.
+
+        Raises:
+            ConfigError: an option or a tool cannot be.
+            ImageError: there is no usable image.
+            PoolExhausted: the runtime is full.
+        """
+        check_options(engine, isolation)
+        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation)
+        self._finalizer = weakref.finalize(self, core.left_open, type(self).__name__)
+        self._finalizer.atexit = False  # at exit the runtime ends every worker
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self,
+        code: str,
+        deadline_s: float | None = None,
+        inputs: Mapping[str, object] | None = None,
+        on_output: OnOutput | None = None,
+    ) -> Cell:
+        """Run one cell; what it gave back. An exception of the code itself is `cell.error`, never raised here.
+
+        Args:
+            code: Python source; a last expression becomes `cell.value`.
+            deadline_s: seconds for everything, tools included; may only shorten `Limits.wall_s`.
+            inputs: names to set in the guest before the code runs.
+            on_output: called as `on_output(stream, text)` while the cell prints, on another thread.
+
+        Raises:
+            TimedOut: the deadline passed; has the partial cell and says whether the state was kept.
+            SandboxBusy: another request runs in this sandbox.
+            SandboxClosed: it was closed or its worker is gone; says why.
+            WorkerCrashed: the worker ended while it ran this.
+            ProtocolError: the worker broke the protocol and was killed.
+            CannotCross: an input may not enter; says which part.
+            ConfigError: the deadline is longer than `wall_s`, or no number.
+        """
+        core = self._core
+        return _settled(core.begin_cell(code, deadline_s, inputs, on_output, portal_runner(core.runtime)))
+
+    def write_file(self, path: str | os.PathLike[str], data: bytes | str) -> None:
+        """Write a file into the sandbox's own file system; parent directories are made, str is written as UTF-8.
+
+        Raises:
+            SandboxFileError: the file system refuses (quota, a directory of that name).
+        """
+        _settled(self._core.begin_write(path, data))
+
+    def read_file(self, path: str | os.PathLike[str]) -> bytes:
+        """The bytes of a file of the sandbox's own file system. They come from the guest: treat them as hostile.
+
+        Raises:
+            SandboxFileError: no such file.
+        """
+        return _settled(self._core.begin_read(path))[0]
+
+    def list_files(self) -> list[str]:
+        """Paths of the plain files that the guest or `write_file` made."""
+        return list(_settled(self._core.begin_list())[1])
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt in the cell that runs now; nothing if none does. From any thread, never blocks."""
+        self._core.interrupt()
+
+    def reset(self) -> None:
+        """Swap in a fresh worker with the same tools and limits; the old one and its state are gone.
+
+        Also revives a sandbox whose worker was killed or crashed, but not a closed one.
+
+        Raises:
+            SandboxBusy: a request runs; interrupt it first.
+            SandboxClosed: it was closed.
+        """
+        self._start()
+
+    def close(self) -> None:
+        """End the worker and give back what it held. A cell in flight ends with `SandboxClosed`. Idempotent."""
+        self._finalizer.detach()
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        self._core.check()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} wasmtime/{self._core.isolation} {self._core.state.value}>"
+
+    @property
+    def closed(self) -> bool:
+        """True after `close`, and while the worker is gone."""
+        return self._core.state is not State.OPEN
+
+    def _start(self) -> None:
+        self._core.runtime.source(self._core.isolation).prepare()
+        _settled(self._core.begin_start())
+
+
+def _settled(execution: Execution[T]) -> T:
+    execution.wait()
+    return execution.result()

@@ -1,0 +1,291 @@
+"""One sandbox: who may use it now, what runs in it, and why it ended. Both faces forward to it.
+
+The rule: at most one request at a time, nothing queues. A sandbox whose worker is lost stays lost, with the reason, until
+`reset` gives it a fresh one; nothing of the old worker is used again.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
+from functools import partial
+from typing import TypeVar
+
+from .cell import Cell
+from .errors import ConfigError, SandboxBusy, SandboxClosed, UsedAfterFork
+from .execution import Execution, Why, Work
+from .limits import Limits
+from .links import LeasedLink, WorkerLink
+from .output import OnOutput
+from .protocol import ListFiles, ReadFile
+from .runtime_core import Isolation, RuntimeCore
+from .session import AsyncRunner, CellRequest, Session
+from .tools import Tool
+from .work import FileWork, StartWork, checked_path, write_work
+
+ENGINES = ("wasmtime",)
+ISOLATIONS = ("process", "thread")
+
+T = TypeVar("T")
+
+
+class State(enum.Enum):
+    NEW = "new"
+    OPEN = "open"
+    LOST = "lost"
+    CLOSED = "closed"
+
+
+class CellWork:
+    """One cell: the session gives it its meaning."""
+
+    def __init__(self, session: Session, request: CellRequest) -> None:
+        self._session = session
+        self._cell: Cell | None = None
+        self.frame = session.begin_cell(request)
+        self.sink = SessionSink(session)
+
+    def finish(self) -> Cell:
+        self._cell = self._session.end_cell()
+        return self._cell
+
+    def partial(self) -> Cell | None:
+        return self._cell or self._session.partial_cell()
+
+    def abort(self, why: Why) -> None:
+        self._session.abort(why.value)
+
+
+class SessionSink:
+    """The session as a link sees it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._take = session.on_frame
+
+    @property
+    def finished(self) -> bool:
+        return self._session.finished
+
+    def __call__(self, frame: bytes | memoryview, /) -> bytes | None:
+        return self._take(frame)
+
+
+class SandboxCore:
+    """State of one sandbox, without a word about blocking or awaiting: each `begin_...` gives an `Execution`."""
+
+    def __init__(
+        self, runtime: RuntimeCore, tools: Iterable[Tool | Callable[..., object]], limits: Limits | None, isolation: str
+    ) -> None:
+        self.runtime = runtime
+        self.limits = limits or Limits()
+        self.isolation: Isolation = isolation  # type: ignore[assignment]  # checked by `check_options`
+        self._tools = tuple(tools)
+        self._session = Session(self._tools, self.limits)
+        self._pid = os.getpid()
+        self._gate = threading.Lock()
+        self._state = State.NEW
+        self._why_ended = ""
+        self._claimed = False
+        self._execution: Execution[object] | None = None
+        self._link: WorkerLink | None = None
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def begin_start(self) -> Execution[None]:
+        """Lease a worker and make it this sandbox; also for `reset`, which drops the worker before. `runtime.prepare`d.
+
+        Raises:
+            PoolExhausted: the runtime is full.
+        """
+        started = time.monotonic()
+        timeout_s = self.runtime.config.start_deadline_s
+        link = LeasedLink(self.runtime.source(self.isolation), self.limits, timeout_s)
+        self._claim_for_start(link)
+        try:
+            session = Session(self._tools, self.limits)
+            work = StartWork(session.start_frame(os.urandom(32).hex()), self.limits)
+        except BaseException:
+            self._on_end("it could not be started")
+            raise
+        self._session = session
+        return self._launch(work, link, started, timeout_s)
+
+    def begin_cell(
+        self,
+        code: str,
+        deadline_s: float | None,
+        inputs: Mapping[str, object] | None,
+        on_output: OnOutput | None,
+        async_runner: AsyncRunner,
+    ) -> Execution[Cell]:
+        """Start a cell; its deadline counts from here."""
+        started = time.monotonic()
+        allowed_s = self._allowed(deadline_s)
+        link = self._claim()
+        try:
+            request = CellRequest(
+                code=code,
+                inputs=inputs or {},
+                on_output=on_output,
+                context=copy_context(),
+                async_runner=async_runner,
+                thread_pool=self.runtime.tool_pool,
+                deadline_monotonic=started + allowed_s,
+            )
+            work = CellWork(self._session, request)
+        except BaseException:
+            self._on_end(None)
+            raise
+        return self._launch(work, link, started, allowed_s)
+
+    def begin_write(self, path: str | os.PathLike[str], data: bytes | str) -> Execution[tuple[bytes, tuple[str, ...]]]:
+        return self._begin_file(write_work(path, data, self.limits))
+
+    def begin_read(self, path: str | os.PathLike[str]) -> Execution[tuple[bytes, tuple[str, ...]]]:
+        return self._begin_file(FileWork(ReadFile(path=checked_path(path)), self.limits))
+
+    def begin_list(self) -> Execution[tuple[bytes, tuple[str, ...]]]:
+        return self._begin_file(FileWork(ListFiles(), self.limits))
+
+    def _begin_file(self, work: FileWork) -> Execution[tuple[bytes, tuple[str, ...]]]:
+        link = self._claim()
+        return self._launch(work, link, time.monotonic(), self.runtime.config.request_deadline_s)
+
+    def _launch(self, work: Work[T], link: WorkerLink, started: float, allowed_s: float) -> Execution[T]:
+        execution = Execution(work, link, started=started, allowed_s=allowed_s, on_end=self._on_end)
+        with self._gate:
+            if self._state is State.CLOSED:
+                self._claimed = False
+                raise self._closed_error()
+            self._execution = execution  # type: ignore[assignment]  # only stopped through this name, never asked
+        execution.start(self.runtime.servers, self.runtime.supervisor)
+        return execution
+
+    def _allowed(self, deadline_s: float | None) -> float:
+        wall_s = self.limits.wall_s
+        if deadline_s is None:
+            return wall_s
+        if not isinstance(deadline_s, int | float) or not math.isfinite(deadline_s) or deadline_s <= 0:
+            raise ConfigError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
+        if deadline_s > wall_s:
+            raise ConfigError(f"deadline_s={deadline_s:g} may only shorten Limits(wall_s={wall_s:g}); raise wall_s")
+        return float(deadline_s)
+
+    # --- who may use it -----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises UsedAfterFork in a child of the process that made it."""
+        if os.getpid() != self._pid:
+            raise UsedAfterFork("this sandbox belongs to the parent process; make a new one after os.fork()")
+
+    def _claim(self) -> WorkerLink:
+        self.check()
+        with self._gate:
+            if self._state is not State.OPEN or self._link is None:
+                raise self._closed_error()
+            self._take()
+            return self._link
+
+    def _claim_for_start(self, link: LeasedLink) -> None:
+        self.check()
+        with self._gate:
+            if self._state is State.CLOSED:
+                raise self._closed_error()
+            self._take()
+            was_new, self._state = self._state is State.NEW, State.OPEN
+            old, self._link = self._link, link
+        if old is not None:
+            self._bury(old)
+        if was_new:
+            try:
+                self.runtime.admit(self)
+            except BaseException:
+                self._on_end("it was not admitted")
+                raise
+
+    def _take(self) -> None:
+        if self._claimed:
+            raise SandboxBusy("a request is running in this sandbox; wait for it, interrupt it, or open another sandbox")
+        self._claimed = True
+
+    def _closed_error(self) -> SandboxClosed:
+        if self._state is State.NEW:
+            return SandboxClosed('the sandbox was not started; use "async with AsyncSandbox(...) as box"')
+        if self._state is State.LOST:
+            return SandboxClosed(f"the sandbox has ended: {self._why_ended}; reset() starts it afresh")
+        return SandboxClosed("the sandbox was closed; open another")
+
+    def _on_end(self, lost: str | None) -> None:
+        with self._gate:
+            self._claimed = False
+            self._execution = None
+            if lost is None:
+                return
+            link, self._link = self._link, None
+            if self._state is not State.CLOSED:
+                self._state, self._why_ended = State.LOST, lost
+        if link is not None:
+            self._bury(link)
+
+    def _bury(self, link: WorkerLink) -> None:
+        """Kill the worker now; the reaper waits for its end."""
+        link.kill()
+        self.runtime.reaper.put(partial(link.close, self.runtime.config.close_deadline_s))
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt in the cell that runs now, if one does."""
+        self.check()
+        with self._gate:
+            execution = self._execution
+        if execution is not None:
+            execution.interrupt()
+
+    def close(self) -> None:
+        """Kill the worker and wait for its end, a bounded time. A request in flight ends with SandboxClosed. Idempotent."""
+        if os.getpid() != self._pid:
+            return  # the parent still uses it
+        with self._gate:
+            if self._state is State.CLOSED:
+                return
+            self._state, execution = State.CLOSED, self._execution
+            link, self._link = self._link, None
+        if execution is not None:
+            execution.cancel(Why.CLOSED)
+        if link is not None:
+            link.kill()
+        if execution is not None:
+            execution.join()
+        if link is not None:
+            link.close(self.runtime.config.close_deadline_s)
+        self.runtime.dismiss(self)
+
+    def left_open(self, name: str) -> None:
+        """The face was dropped without `close`. Runs inside the garbage collector: takes no lock."""
+        if self._state is State.CLOSED or os.getpid() != self._pid:
+            return
+        self.runtime.reaper.put(self.close)
+        if self._state is State.OPEN:
+            warnings.warn(f"unclosed {name}; use it as a context manager or close it", ResourceWarning, stacklevel=2)
+
+
+def check_options(engine: str, isolation: str) -> None:
+    """Raises ConfigError for an engine or isolation that does not exist."""
+    if engine == "deno":
+        raise ConfigError('engine="deno" comes later; use engine="wasmtime"')
+    if engine not in ENGINES:
+        raise ConfigError(f"unknown engine {engine!r}; there is {', '.join(map(repr, ENGINES))}")
+    if isolation not in ISOLATIONS:
+        raise ConfigError(f"unknown isolation {isolation!r}; there are {' and '.join(map(repr, ISOLATIONS))}")

@@ -1,0 +1,99 @@
+"""The threads that serve cells: reusable, with a stack that survives CPython's own recursion limit inside wasm.
+
+The rule: a cell is never served on its caller's thread, so that a caller can stop waiting while a tool still hangs. The
+hand-off is one queue per thread; thread wake-ups are most of what a warm cell costs on the host.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from .errors import RuntimeClosed
+
+STACK_BYTES = 80 * 1024 * 1024
+"""Virtual, touched only as deep as guest and tools recurse: wasm frames of the guest live on this stack."""
+IDLE_THREADS = 32
+"""Threads kept waiting for work; more than these end when their work is done."""
+
+Job = Callable[[], None]
+
+_stack_size_gate = threading.Lock()
+
+
+class ServerThreads:
+    """A pool of daemon threads that grows with the cells in flight. Safe to use from any thread."""
+
+    def __init__(self, name: str = "cloche-server", idle_threads: int = IDLE_THREADS) -> None:
+        self._name = name
+        self._idle_threads = idle_threads
+        self._gate = threading.Lock()
+        self._idle: list[SimpleQueue[Job | None]] = []
+        self._closed = False
+        self._made = 0
+
+    def submit(self, job: Job) -> None:
+        """Run `job` on a thread of its own, now; nothing queues behind another job. It must not raise.
+
+        Raises:
+            RuntimeClosed: the pool was closed.
+        """
+        with self._gate:
+            if self._closed:
+                raise RuntimeClosed("the runtime was closed")
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = self._new_thread()
+        inbox.put(job)
+
+    def close(self) -> None:
+        """End the idle threads now and each busy one after its job. Waits for none of them. Idempotent."""
+        with self._gate:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for inbox in idle:
+            inbox.put(None)
+
+    def _new_thread(self) -> SimpleQueue[Job | None]:
+        inbox: SimpleQueue[Job | None] = SimpleQueue()
+        with self._gate:
+            self._made += 1
+            name = f"{self._name}-{self._made}"
+        thread = threading.Thread(target=self._serve, args=(inbox,), name=name, daemon=True)
+        start_with_stack(thread)
+        return inbox
+
+    def _serve(self, inbox: SimpleQueue[Job | None]) -> None:
+        while (job := inbox.get()) is not None:
+            job()
+            del job  # a job holds its cell; an idle thread must not keep it alive
+            if not self._offer(inbox):
+                return
+
+    def _offer(self, inbox: SimpleQueue[Job | None]) -> bool:
+        with self._gate:
+            if self._closed or len(self._idle) >= self._idle_threads:
+                return False
+            self._idle.append(inbox)
+            return True
+
+
+def start_with_stack(thread: threading.Thread, stack_bytes: int = STACK_BYTES) -> None:
+    """Start the thread with a stack of its own size. `threading.stack_size` is one number for the whole process."""
+    with _stack_size_gate:
+        before = threading.stack_size(stack_bytes)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+
+
+def _reset_gate_in_child() -> None:
+    global _stack_size_gate
+    _stack_size_gate = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_gate_in_child)

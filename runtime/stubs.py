@@ -1,0 +1,159 @@
+"""Python types as text that a model can read: signatures and `.pyi`-like stubs of tools.
+
+The rule: this text is for people and models. Nothing ever evaluates it, on either side.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import enum
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Mapping
+
+from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
+
+_ABSTRACT: dict[object, str] = {
+    collections.abc.Sequence: "list",
+    collections.abc.Iterable: "list",
+    collections.abc.Collection: "list",
+    collections.abc.Mapping: "dict",
+    collections.abc.MutableMapping: "dict",
+    collections.abc.MutableSequence: "list",
+    collections.abc.Set: "set",
+}
+"""What a caller passes in the end."""
+_WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired, ReadOnly)
+
+
+class TypeWriter:
+    """Writes types; collects the classes that they name, to be declared before."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, tuple[type, str]] = {}
+
+    @property
+    def declarations(self) -> list[str]:
+        """One `class Name(TypedDict): ...` per model, dataclass or TypedDict, in the order of dependence."""
+        return [text for _, text in self._classes.values() if text]
+
+    def write(self, hint: object) -> str:
+        """The type as an annotation."""
+        if hint is None or hint is type(None):
+            return "None"
+        if hint in (inspect.Parameter.empty, typing.Any, object):
+            return "Any"
+        if isinstance(hint, TypeAliasType):
+            return self.write(hint.__value__)
+        if isinstance(hint, typing.NewType):
+            return self.write(hint.__supertype__)
+        origin = typing.get_origin(hint)
+        if origin is not None:
+            return self._generic(origin, typing.get_args(hint))
+        return self._class(hint) if isinstance(hint, type) else "Any"
+
+    def _generic(self, origin: object, args: tuple[object, ...]) -> str:
+        if origin in _WRAPPERS:
+            return self.write(args[0])
+        if origin is typing.Union or origin is types.UnionType:
+            return " | ".join(dict.fromkeys(self.write(arg) for arg in args))
+        if origin is typing.Literal:
+            return f"Literal[{', '.join(_literal(arg) for arg in args)}]"
+        if origin is collections.abc.Callable:
+            return "Callable"
+        name = _ABSTRACT.get(origin) or (self._class(origin) if isinstance(origin, type) else "Any")
+        inside = ["..." if arg is Ellipsis else self.write(arg) for arg in args]
+        return f"{name}[{', '.join(inside)}]" if inside else name
+
+    def _class(self, hint: type) -> str:
+        if hint in _ABSTRACT:
+            return _ABSTRACT[hint]
+        if issubclass(hint, enum.Enum):
+            return f"Literal[{', '.join(_literal(member.value) for member in hint)}]"
+        fields = fields_of(hint)
+        if fields is None:
+            return hint.__name__
+        known = self._classes.get(hint.__name__)
+        if known is not None:
+            return (
+                hint.__name__ if known[0] is hint else "dict"
+            )  # two classes of one name: say less, not something wrong
+        self._classes[hint.__name__] = (hint, "")  # a recursive type finds itself here
+        lines = [f"    {name}: {self.write(kind)}" for name, kind in fields.items()] or ["    pass"]
+        del self._classes[hint.__name__]  # what it needs was declared meanwhile: it goes after them
+        self._classes[hint.__name__] = (hint, "\n".join([f"class {hint.__name__}(TypedDict):", *lines]))
+        return hint.__name__
+
+
+def fields_of(kind: type) -> dict[str, object] | None:
+    """Names and types of a TypedDict's, dataclass's or pydantic model's fields; None for any other class."""
+    models = getattr(kind, "model_fields", None)
+    if isinstance(models, dict):
+        return {name: getattr(field, "annotation", typing.Any) for name, field in models.items()}
+    if not is_typeddict(kind) and not dataclasses.is_dataclass(kind):
+        return None
+    try:
+        hints = typing.get_type_hints(kind)
+    except NameError:  # a name that only a type checker sees
+        hints = {}
+    if is_typeddict(kind):
+        return hints
+    return {field.name: hints.get(field.name, typing.Any) for field in dataclasses.fields(kind)}
+
+
+def _literal(value: object) -> str:
+    return repr(value.value if isinstance(value, enum.Enum) else value)
+
+
+def write_signature(signature: inspect.Signature, hints: Mapping[str, object], writer: TypeWriter) -> str:
+    """`(item: str, count: int = 1) -> float`, with each default on a short leash."""
+    parts: list[str] = []
+    previous: inspect.Parameter | None = None
+    for parameter in signature.parameters.values():
+        if previous is not None and previous.kind is parameter.POSITIONAL_ONLY is not parameter.kind:
+            parts.append("/")
+        if parameter.kind is parameter.KEYWORD_ONLY and (
+            previous is None or previous.kind not in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
+        ):
+            parts.append("*")
+        parts.append(_parameter(parameter, hints, writer))
+        previous = parameter
+    if previous is not None and previous.kind is previous.POSITIONAL_ONLY:
+        parts.append("/")
+    returns = f" -> {writer.write(hints['return'])}" if "return" in hints else ""
+    return f"({', '.join(parts)}){returns}"
+
+
+def _parameter(parameter: inspect.Parameter, hints: Mapping[str, object], writer: TypeWriter) -> str:
+    stars = (
+        "*" if parameter.kind is parameter.VAR_POSITIONAL else "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+    )
+    hint = f": {writer.write(hints[parameter.name])}" if parameter.name in hints else ""
+    if parameter.default is parameter.empty:
+        return f"{stars}{parameter.name}{hint}"
+    equals = " = " if hint else "="
+    return f"{parameter.name}{hint}{equals}{_default(parameter.default)}"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if value is None or isinstance(value, bool | int | float | str | bytes | tuple | list | dict | set | frozenset):
+        text = repr(value)
+        if len(text) <= 60:
+            return text
+    return "..."
+
+
+def write_stub(name: str, signature: str, doc: str, declarations: list[str]) -> str:
+    """A `.pyi`-like definition, its classes before it."""
+    body = f'"""{_quoted(doc)}"""\n...' if doc and "\n" not in doc else f'"""{_quoted(doc)}\n"""\n...' if doc else "..."
+    function = f"def {name}{signature}:\n{textwrap.indent(body, '    ')}"
+    return "\n\n".join([*declarations, function])
+
+
+def _quoted(doc: str) -> str:
+    return doc.replace("\\", "\\\\").replace('"""', r"\"\"\"")

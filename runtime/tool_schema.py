@@ -1,0 +1,230 @@
+"""How a tool's arguments are read: one pydantic-core validator per tool, built once from the signature.
+
+The rule: a scalar parameter (`int`, `float`, `str`, `bytes`, `bool`) takes its own type only, and `float` an int too; no
+text becomes a number and no number a bool. Everything else takes what plain data can give: a list for a tuple or set, a
+dict for a dataclass, model or TypedDict, text for a date, UUID, path or enum. Inside a pydantic model its own config
+decides. `Field(strict=False)` on a parameter wins over this.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError
+from pydantic_core import ArgsKwargs, SchemaError, SchemaValidator, ValidationError
+
+from .errors import ConfigError
+
+Arguments = tuple[tuple[object, ...], dict[str, object]]
+
+MAX_ERRORS = 5
+"""Problems named in one message; a model repairs them one by one anyway."""
+_SCALARS = frozenset({"bool", "bytes", "float", "int", "str"})
+_INNER_SCHEMAS = frozenset(
+    {
+        "arguments_schema",
+        "choices",
+        "definitions",
+        "extras_schema",
+        "fields",
+        "items_schema",
+        "keys_schema",
+        "lax_schema",
+        "python_schema",
+        "schema",
+        "steps",
+        "values_schema",
+        "var_args_schema",
+        "var_kwargs_schema",
+    }
+)
+"""Keys of a core schema under which further schemas stand. Any other key may hold the user's own data (a default)."""
+
+
+class BadArguments(Exception):
+    """Arguments that do not fit the signature. The message names each parameter and never quotes another's value."""
+
+
+class ArgumentReader:
+    """Binds and validates the arguments of one tool."""
+
+    def __init__(self, name: str, parameters: Sequence[inspect.Parameter]) -> None:
+        """`parameters` carry resolved annotations."""
+        self._name = name
+        self._parameters = parameters
+        schema = _strict_scalars(self._adapter(parameters).core_schema)
+        self._validate = SchemaValidator(typing.cast("typing.Any", schema)).validate_python
+
+    def read(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Arguments:
+        """What to call the function with, defaults filled in.
+
+        Raises:
+            BadArguments: they do not fit.
+        """
+        try:
+            bound: Arguments = self._validate(ArgsKwargs(args, kwargs))
+        except ValidationError as exc:
+            raise BadArguments(self._explain(exc)) from None
+        return bound
+
+    def json_schema(self, descriptions: Mapping[str, str]) -> dict[str, object]:
+        """JSON Schema (draft 2020-12) of the arguments as one object; `*args` is an array under its own name."""
+        parameters = [_named_only(parameter) for parameter in self._parameters]
+        schema: dict[str, object] = self._adapter(parameters).json_schema()
+        properties = schema.setdefault("properties", {})
+        if isinstance(properties, dict):
+            for name, description in descriptions.items():
+                if isinstance(properties.get(name), dict):
+                    properties[name].setdefault("description", description)
+        return schema
+
+    def _adapter(self, parameters: Sequence[inspect.Parameter]) -> TypeAdapter[object]:
+        """pydantic's reading of a function with these parameters, whose call gives the arguments back."""
+
+        def collect(*args: object, **kwargs: object) -> Arguments:
+            return args, kwargs
+
+        signature = inspect.Signature(sorted(parameters, key=lambda parameter: parameter.kind))
+        collect.__signature__ = signature  # type: ignore[attr-defined]  # what inspect.signature gives
+        collect.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        collect.__name__ = collect.__qualname__ = self._name
+        try:
+            return TypeAdapter(typing.cast("typing.Any", collect))
+        except (PydanticSchemaGenerationError, PydanticUserError, SchemaError) as exc:
+            raise ConfigError(f"tool {self._name!r}: a parameter has a type that no data fits: {_first(exc)}") from exc
+
+    def _explain(self, exc: ValidationError) -> str:
+        errors = exc.errors(include_url=False, include_input=False, include_context=False)
+        names = [parameter.name for parameter in self._parameters]
+        parts = [f"{_place(error['loc'], names)}{error['msg']}" for error in errors[:MAX_ERRORS]]
+        if len(errors) > MAX_ERRORS:
+            parts.append(f"and {len(errors) - MAX_ERRORS} more")
+        return f"{self._name}(): {'; '.join(parts)}"
+
+
+def _named_only(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The parameter as JSON can give it: by name. `*args` becomes a list under its own name."""
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        hint = types.GenericAlias(list, (parameter.annotation,))
+        return parameter.replace(kind=parameter.KEYWORD_ONLY, default=[], annotation=hint)
+    return parameter if parameter.kind is parameter.VAR_KEYWORD else parameter.replace(kind=parameter.KEYWORD_ONLY)
+
+
+def _first(exc: Exception) -> str:
+    return str(exc).partition("\n")[0][:300]
+
+
+def _place(loc: tuple[int | str, ...], names: list[str]) -> str:
+    """`item: `, or `rows.3.name: `. A position becomes the parameter's name."""
+    if not loc:
+        return ""
+    first, *rest = loc
+    head = names[first] if isinstance(first, int) and first < len(names) else first
+    return ".".join(str(part)[:60] for part in [head, *rest[:5]]) + ": "
+
+
+def _strict_scalars(schema: object) -> object:
+    """A copy of a core schema in which scalars take their own type only; pydantic models stay as they are."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(_strict_scalars(part) for part in schema)
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    if kind == "model" or (kind == "dataclass" and hasattr(schema.get("cls"), "__pydantic_validator__")):
+        return schema
+    copy = {key: _inner(key, part) for key, part in schema.items()}
+    if isinstance(kind, str) and kind in _SCALARS:
+        copy.setdefault("strict", True)
+    return copy
+
+
+def _inner(key: str, part: object) -> object:
+    if key not in _INNER_SCHEMAS:
+        return part
+    if key in ("fields", "choices") and isinstance(part, dict):  # by name or by tag, not itself a schema
+        return {name: _strict_scalars(below) for name, below in part.items()}
+    return _strict_scalars(part)
+
+
+# --- what a function says about itself --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Docs:
+    """A docstring in the Google style, taken apart."""
+
+    summary: str
+    """Everything before the first section."""
+    parameters: Mapping[str, str]
+    full: str
+
+
+_SECTION = re.compile(r"(Args|Arguments|Parameters|Returns|Return|Yields|Raises|Examples?|Notes?|Warnings?):\s*$")
+_ITEM = re.compile(r"(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)$")
+
+
+def read_docs(doc: str | None) -> Docs:
+    """The parts of a docstring; empty parts where there is none."""
+    full = inspect.cleandoc(doc or "")
+    summary: list[str] = []
+    parameters: dict[str, str] = {}
+    section, current, indent = "", "", 0
+    for line in full.splitlines():
+        heading = _SECTION.match(line)
+        if heading:
+            section, current = heading[1], ""
+        elif not section:
+            summary.append(line)
+        elif section in ("Args", "Arguments", "Parameters"):
+            item = _ITEM.match(line)
+            if item and (not current or len(item[1]) <= indent):
+                current, indent = item[2], len(item[1])
+                parameters[current] = item[3].strip()
+            elif current and line.strip():
+                parameters[current] = f"{parameters[current]} {line.strip()}".strip()
+    return Docs("\n".join(summary).strip(), parameters, full)
+
+
+def read_signature(function: Callable[..., object], tool: str) -> inspect.Signature:
+    """The signature as the guest may use it: what a `functools.partial` has bound by name is the host's and not in it.
+
+    Raises:
+        ConfigError: there is no signature to read.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"tool {tool!r}: {_first(exc)}") from exc
+    bound: set[str] = set()
+    inner: object = function
+    while isinstance(inner, functools.partial):
+        bound.update(inner.keywords)
+        inner = inner.func
+    parameters = [p for p in signature.parameters.values() if p.name not in bound or p.kind is p.VAR_KEYWORD]
+    return signature.replace(parameters=parameters)
+
+
+def resolve_hints(function: Callable[..., object], names: Mapping[str, object], tool: str) -> dict[str, object]:
+    """The annotations as types. `names` are the names where the tool was defined, for types local to a function.
+
+    Raises:
+        ConfigError: an annotation names what cannot be found.
+    """
+    source: object = inspect.unwrap(function)
+    while isinstance(source, functools.partial):
+        source = inspect.unwrap(source.func)
+    if not inspect.isroutine(source):  # an object with __call__
+        source = inspect.unwrap(type(source).__call__)  # type: ignore[operator]  # `function` is callable
+    try:
+        return typing.get_type_hints(source, localns=dict(names), include_extras=True)
+    except NameError as exc:
+        raise ConfigError(f"tool {tool!r}: an annotation names {exc.name!r}, which is not defined there") from exc
+    except (TypeError, SyntaxError, AttributeError) as exc:
+        raise ConfigError(f"tool {tool!r}: an annotation cannot be read: {_first(exc)}") from exc

@@ -1,0 +1,118 @@
+"""The small requests beside cells: the start of a sandbox, and its file requests.
+
+The rule: one request, one answer of the expected type. Anything else is a broken worker.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .errors import ConfigError, ProtocolError, SandboxFileError
+from .framing import MAX_HEADER_BYTES
+from .limits import Limits
+from .protocol import FileDone, FromWorker, ListFiles, ReadFile, Ready, WriteFile, parse_from_worker, render
+
+if TYPE_CHECKING:
+    from .cell import Cell
+    from .execution import Why
+
+MAX_PATH_BYTES = 4096
+
+
+class ReplySink:
+    """Takes the one frame that answers a request."""
+
+    def __init__(self, expected: type[FromWorker], max_bytes: int) -> None:
+        self._expected = expected
+        self._max_bytes = max_bytes
+        self.reply: FromWorker | None = None
+        self.parts: list[bytes] = []
+
+    @property
+    def finished(self) -> bool:
+        return self.reply is not None
+
+    def __call__(self, frame: bytes | memoryview, /) -> None:
+        parsed, parts = parse_from_worker(frame, max_bytes=self._max_bytes)
+        if type(parsed) is not self._expected or self.reply is not None:
+            raise ProtocolError(f"{parsed.type} where {self._expected.__name__} was due")
+        # The frame may be a view into a buffer that the link uses again.
+        self.reply, self.parts = parsed, [bytes(part) for part in parts]
+
+
+class _SmallWork:
+    """What start and file requests have in common: no output, nothing to interrupt."""
+
+    def __init__(self, frame: bytes, sink: ReplySink) -> None:
+        self.frame = frame
+        self.sink = sink
+
+    def partial(self) -> Cell | None:
+        return None
+
+    def abort(self, why: Why) -> None:
+        """Nothing waits on the host's side."""
+
+
+class StartWork(_SmallWork):
+    """Makes a leased worker the sandbox of one tenant."""
+
+    def __init__(self, frame: bytes, limits: Limits) -> None:
+        super().__init__(frame, ReplySink(Ready, limits.frame_bytes))
+
+    def finish(self) -> None:
+        """Nothing to hand over: the worker is ready."""
+
+
+class FileWork(_SmallWork):
+    """One file request. The caller's path is checked here, the file system's own rules hold in the worker."""
+
+    def __init__(self, request: WriteFile | ReadFile | ListFiles, limits: Limits, data: bytes | None = None) -> None:
+        # One file may be as large as all files together, whatever a frame of the guest may be.
+        max_bytes = max(limits.frame_bytes, limits.file_bytes + MAX_HEADER_BYTES + 8)
+        super().__init__(render(request, () if data is None else (data,)), ReplySink(FileDone, max_bytes))
+        self._path = "" if isinstance(request, ListFiles) else request.path
+        self._reads = isinstance(request, ReadFile)
+
+    def finish(self) -> tuple[bytes, tuple[str, ...]]:
+        """Bytes of the file that was read, and the paths that were listed.
+
+        Raises:
+            SandboxFileError: the file system refused.
+        """
+        reply = self.sink.reply
+        if not isinstance(reply, FileDone):
+            raise ProtocolError("a file request without an answer")
+        if reply.error is not None:
+            raise SandboxFileError(f"{self._path}: {reply.error}", path=self._path)
+        if len(self.sink.parts) != int(self._reads):
+            raise ProtocolError(f"{len(self.sink.parts)} attachments in the answer to a file request")
+        return (self.sink.parts[0] if self._reads else b""), reply.paths
+
+
+def write_work(path: str | os.PathLike[str], data: bytes | str, limits: Limits) -> FileWork:
+    """The request that writes a file."""
+    if not isinstance(data, bytes | bytearray | memoryview | str):
+        raise ConfigError(f"write_file takes bytes or str, not {type(data).__name__}")
+    raw = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+    name = checked_path(path)
+    if len(raw) > limits.file_bytes:
+        raise SandboxFileError(f"{name}: {len(raw)} bytes, file_bytes allows {limits.file_bytes}", path=name)
+    return FileWork(WriteFile(path=name), limits, raw)
+
+
+def checked_path(path: str | os.PathLike[str]) -> str:
+    """The path as text for the worker.
+
+    Raises:
+        ConfigError: not a path, or one that no file can have.
+    """
+    try:
+        text = os.fspath(path)
+        raw = text.encode("utf-8") if isinstance(text, str) else b""
+    except (TypeError, UnicodeEncodeError) as exc:
+        raise ConfigError(f"not a path: {exc}") from exc
+    if not raw or len(raw) > MAX_PATH_BYTES or b"\0" in raw:
+        raise ConfigError(f"a path has 1 to {MAX_PATH_BYTES} bytes of text and no NUL")
+    return str(text)

@@ -1,0 +1,45 @@
+"""Turns `--tools module:function` into the objects that a sandbox or an agent takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from ..runtime.errors import ConfigError
+
+
+def load_tools(names: Sequence[str]) -> list[object]:
+    """The named tools, in order; a name may also lead to a list or tuple of tools.
+
+    The current directory is importable, as it is for `python -m`: whoever types the command chose the module.
+
+    Raises:
+        ConfigError: no such module or function, or the module failed to import.
+    """
+    if names and (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    found: list[object] = []
+    for name in names:
+        tool = _load(name)
+        found.extend(tool if isinstance(tool, (list, tuple)) else [tool])
+    return found
+
+
+def _load(name: str) -> object:
+    module_name, colon, path = name.partition(":")
+    if not (module_name and colon and path):
+        raise ConfigError(f"--tools {name!r}: write it as module:function")
+    try:
+        target: object = import_module(module_name)
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"--tools {name!r}: there is no module named {exc.name!r} here") from exc
+    except Exception as exc:  # the user's own module runs its own code at import
+        raise ConfigError(f"--tools {name!r}: importing {module_name} failed: {type(exc).__name__}: {exc}") from exc
+    for part in path.split("."):
+        try:
+            target = getattr(target, part)
+        except AttributeError as exc:
+            raise ConfigError(f"--tools {name!r}: {module_name} has no {path}") from exc
+    return target

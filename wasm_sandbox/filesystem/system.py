@@ -1,0 +1,262 @@
+"""The file system of one sandbox: a tree over the image's files, a descriptor table, a working directory, quotas.
+
+The guest reaches it through the host imports; the host reads and writes files through `read_file`, `write_file`,
+`list_files` and `changed_under`. There is no way from here to a host file: contents are bytes in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .. import errno
+from .descriptors import (
+    O_ACCMODE,
+    O_APPEND,
+    O_CLOEXEC,
+    O_CREAT,
+    O_DIRECTORY,
+    O_EXCL,
+    O_NOFOLLOW,
+    O_NONBLOCK,
+    O_RDONLY,
+    O_RDWR,
+    O_TRUNC,
+    O_WRONLY,
+    Descriptors,
+    OpenFile,
+    Output,
+)
+from .nodes import Device, DeviceName, Directory, File, FsError, Node, Quota
+from .tree import Place, Tree
+
+HOME = b"/home/web_user"
+FOLDERS = (b"/tmp", b"/home", HOME, b"/out")
+"""The guest may write here and in `/`; these folders themselves stay."""
+IMAGE_FOLDERS = (b"/lib", b"/dev")
+AT_FDCWD = 0xFFFFFF9C
+"""-100 as the guest passes it."""
+_DEVICES: tuple[DeviceName, ...] = ("null", "stdin", "stdout", "stderr", "urandom")
+DEFAULT_OUTPUT_BYTES = 64 * 1024
+_KEPT_FLAGS = O_ACCMODE | O_APPEND | O_NONBLOCK
+
+
+def _nowhere(_stream: int, _data: bytes) -> None:
+    """Without a taker, raw output is dropped."""
+
+
+class FileSystem:
+    """All files of one sandbox. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        base_files: Mapping[str, memoryview | bytes],
+        max_files: int,
+        max_bytes: int,
+        clock: Callable[[], int],
+        *,
+        random: Callable[[int], bytes] | None = None,
+        output: Output = _nowhere,
+    ) -> None:
+        """
+        Args:
+            base_files: absolute path to content, shared and never copied; they and their folders are read-only.
+            max_files: files, directories and links that may exist beside them.
+            max_bytes: bytes of those files.
+            clock: wall clock in nanoseconds (`World.time_ns`).
+            random: source of `/dev/urandom` (`World.random`); without one it reads as empty.
+            output: takes raw output of descriptors 1 and 2 that did not go through the guest's runner.
+        """
+        self.quota = Quota(max_files, max_bytes)
+        self.tree = Tree(self.quota, clock)
+        self.output = output
+        self.output_left = DEFAULT_OUTPUT_BYTES
+        """Bytes of raw output that are still passed on; the owner sets it anew for each cell. The rest is dropped."""
+        self.output_dropped = 0
+        self.open_files = Descriptors(self.tree, random or (lambda _size: b""), self._pass_output)
+        self.umask = 0o022
+        for path in (*FOLDERS, *IMAGE_FOLDERS):
+            self._add_folder(path, sealed=path in IMAGE_FOLDERS)
+        self._add_devices()
+        for name, content in base_files.items():
+            self._add_base_file(name.encode(), content)
+        self.cwd = self.tree.get_directory(self.tree.root, HOME)
+        for flags, device in ((O_RDONLY, "stdin"), (O_WRONLY, "stdout"), (O_WRONLY, "stderr")):
+            self.open_files.add(OpenFile(self.tree.get(self.tree.root, f"/dev/{device}".encode()), flags))
+
+    def limit(self, *, max_files: int, max_bytes: int) -> None:
+        """Other quotas than at creation. What exists stays, also above them."""
+        self.quota.max_files, self.quota.max_bytes = max_files, max_bytes
+
+    def close(self) -> None:
+        """Drop all contents now. Parents and children refer to each other, so that otherwise a collection would be needed."""
+        self.open_files.table.clear()
+        stack = [self.tree.root]
+        while stack:
+            directory = stack.pop()
+            stack.extend(node for node in directory.entries.values() if isinstance(node, Directory))
+            directory.entries = {}
+        self.cwd = self.tree.root
+
+    # --- for the host imports -----------------------------------------------------------------------------------------
+
+    def at(self, dirfd: int, path: bytes) -> Directory:
+        """The directory from which `path` is looked up, given the descriptor of an `...at` call."""
+        if dirfd == AT_FDCWD or path.startswith(b"/"):
+            return self.cwd
+        node = self.open_files.get(dirfd).node
+        if not isinstance(node, Directory):
+            raise FsError(errno.ENOTDIR)
+        return node
+
+    def find(self, dirfd: int, path: bytes, *, follow: bool) -> Place:
+        return self.tree.find(self.at(dirfd, path), path, follow=follow)
+
+    def node(self, dirfd: int, path: bytes, *, follow: bool, allow_empty: bool = False) -> Node:
+        """The node that an `...at` call means. With `allow_empty`, no path means the descriptor itself."""
+        if allow_empty and not path:
+            return self.cwd if dirfd == AT_FDCWD else self.open_files.get(dirfd).node
+        return self.tree.get(self.at(dirfd, path), path, follow=follow)
+
+    def open(self, dirfd: int, path: bytes, flags: int, permissions: int) -> int:
+        """`openat`: a new descriptor."""
+        if flags & O_ACCMODE == O_ACCMODE or (flags & O_CREAT and flags & O_DIRECTORY):
+            raise FsError(errno.EINVAL)
+        self.open_files.check_room()
+        follow = not flags & O_NOFOLLOW and not (flags & O_CREAT and flags & O_EXCL)
+        place = self.find(dirfd, path, follow=follow)
+        node = place.node
+        if node is None:
+            node = self._create(place, flags, permissions)
+        else:
+            self._check_open(node, flags)
+            if flags & O_TRUNC and flags & O_ACCMODE != O_RDONLY and isinstance(node, File):
+                self.tree.resize(node, 0)
+        return self.open_files.add(OpenFile(node, flags & _KEPT_FLAGS), close_on_exec=bool(flags & O_CLOEXEC))
+
+    def change_directory(self, node: Node) -> None:
+        if not isinstance(node, Directory):
+            raise FsError(errno.ENOTDIR)
+        self.cwd = node
+
+    def working_directory(self) -> bytes:
+        if not self.cwd.linked:
+            raise FsError(errno.ENOENT)
+        return self.tree.path_of(self.cwd)
+
+    def resize(self, node: Node, size: int) -> None:
+        """`truncate`."""
+        if isinstance(node, Directory):
+            raise FsError(errno.EISDIR)
+        if not isinstance(node, File) or size < 0:
+            raise FsError(errno.EINVAL)
+        self.tree.resize(node, size)
+
+    # --- for the host -------------------------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """Rises with every change; a marker for `changed_under`."""
+        return self.tree.generation
+
+    def read_file(self, path: str) -> bytes:
+        """Content of a plain file; links are followed, inside the sandbox. Raises FsError."""
+        node = self.tree.get(self.cwd, _encode(path))
+        if isinstance(node, Directory):
+            raise FsError(errno.EISDIR)
+        if not isinstance(node, File):
+            raise FsError(errno.EINVAL)
+        return bytes(node.data)
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Make or replace a plain file, with the folders above it. The quota counts. Raises FsError, having changed
+        nothing but perhaps folders."""
+        raw = _encode(path)
+        self._make_folders_above(raw)
+        place = self.tree.find(self.cwd, raw)
+        node = place.node
+        if node is None:
+            node = self._create(place, O_CREAT, 0o666)
+        self._check_open(node, O_WRONLY)
+        if not isinstance(node, File):
+            raise FsError(errno.EINVAL)
+        if len(data) - node.size > self.quota.max_bytes - self.quota.bytes:
+            if not node.written or node.size == 0 and place.node is None:
+                self.tree.unlink(self.tree.find(self.cwd, raw))
+            raise FsError(errno.ENOSPC)
+        self.tree.resize(node, 0)
+        self.tree.write(node, 0, data)
+
+    def list_files(self) -> list[str]:
+        """Absolute paths of all plain files that are not part of the image, sorted."""
+        return sorted(path.decode() for path, _, _ in self.tree.files_under(self.tree.root, b""))
+
+    def changed_under(self, folder: str, since: int) -> list[tuple[str, int]]:
+        """Plain files under `folder` that are new, moved there or changed after the marker `since`: path and size,
+        sorted by path. No link is followed."""
+        raw = _encode(folder).rstrip(b"/")
+        found = self.tree.files_under(self.tree.get_directory(self.tree.root, raw or b"/"), raw)
+        return sorted((path.decode(), node.size) for path, node, came in found if max(came, node.written) > since)
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _create(self, place: Place, flags: int, permissions: int) -> File:
+        if not flags & O_CREAT:
+            raise FsError(errno.ENOENT)
+        if place.slash:
+            raise FsError(errno.EISDIR)
+        return self.tree.new_file(place, permissions & ~self.umask)
+
+    def _check_open(self, node: Node, flags: int) -> None:
+        """May an existing node be opened so?"""
+        if flags & O_CREAT and flags & O_EXCL:
+            raise FsError(errno.EEXIST)
+        writes = flags & O_ACCMODE in (O_WRONLY, O_RDWR)
+        if isinstance(node, Directory):
+            if writes or flags & O_CREAT:
+                raise FsError(errno.EISDIR)
+            return
+        if flags & O_DIRECTORY:
+            raise FsError(errno.ENOTDIR)
+        if not isinstance(node, File | Device):
+            raise FsError(errno.ELOOP)  # a link that is not to be followed
+        if writes and isinstance(node, File) and node.sealed:
+            raise FsError(errno.EROFS)
+
+    def _make_folders_above(self, path: bytes) -> None:
+        for index, byte in enumerate(path):
+            if byte == ord("/") and index and self.tree.find(self.cwd, path[:index]).node is None:
+                self.tree.new_directory(self.tree.find(self.cwd, path[:index]), 0o755)
+
+    def _pass_output(self, stream: int, data: bytes) -> None:
+        passed = data[: self.output_left]
+        self.output_left -= len(passed)
+        self.output_dropped += len(data) - len(passed)
+        if passed:
+            self.output(stream, passed)
+
+    def _add_folder(self, path: bytes, *, sealed: bool) -> Directory:
+        above, _, name = path.rpartition(b"/")
+        parent = self.tree.get_directory(self.tree.root, above or b"/")
+        folder = Directory(0, 0o755, 0, 0, 0, sealed=sealed, fixed=True)
+        return self._place(parent, name, folder, Directory)
+
+    def _add_devices(self) -> None:
+        parent = self.tree.get_directory(self.tree.root, b"/dev")
+        for name in _DEVICES:
+            self._place(parent, name.encode(), Device(0, 0o666, 0, 0, 0, fixed=True, name=name), Device)
+
+    def _add_base_file(self, path: bytes, content: memoryview | bytes) -> None:
+        above, _, name = path.rpartition(b"/")
+        for index in [i for i, byte in enumerate(path) if byte == ord("/") and i]:
+            if self.tree.find(self.tree.root, path[:index]).node is None:
+                self._add_folder(path[:index], sealed=True)
+        parent = self.tree.get_directory(self.tree.root, above or b"/")
+        data = memoryview(content).toreadonly()
+        self._place(parent, name, File(0, 0o444, 0, 0, 0, sealed=True, fixed=True, data=data), File)
+
+
+def _encode(path: str) -> bytes:
+    try:
+        return path.encode()
+    except UnicodeEncodeError:
+        raise FsError(errno.EILSEQ) from None

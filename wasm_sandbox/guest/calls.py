@@ -1,0 +1,131 @@
+"""Talking to tools: blocking calls, calls in flight, and the one wait that all waiting goes through.
+
+Rule: everything printed is sent before the host is asked for anything. A tool that ends the cell sets `ended`; the
+exception that says so may be swallowed by the user's code, the flag may not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from . import frames
+from .interrupts import Interrupts
+from .streams import Output
+
+_look_for_signals = repr
+"""CPython looks for signals at the start of every `repr`; after a wait that the interrupt ended it should do so soon."""
+
+
+class ToolError(Exception):
+    """A tool failed. `type` is the name of the error on the host, `message` what it said."""
+
+    def __init__(self, message: str = "", type: str = "ToolError") -> None:  # noqa: A002  # the field's public name
+        super().__init__(message, type)
+        self.message = message
+        self.type = type
+
+    def __str__(self) -> str:
+        return self.message if self.type == "ToolError" else f"{self.type}: {self.message}"
+
+
+class CellEnd(SystemExit):
+    """A tool ended the cell. A SystemExit, so that asyncio lets it through at once and `except Exception` does not see it."""
+
+
+class Calls:
+    """All questions of the guest to the host."""
+
+    def __init__(self, call: Callable[[bytes], bytes], output: Output, interrupts: Interrupts) -> None:
+        self._call = call
+        self._output = output
+        self._interrupts = interrupts
+        self._last_id = 0
+        self._open: dict[int, asyncio.Future[Any]] = {}
+        self.ended = False
+        """A tool ended this cell."""
+
+    @property
+    def any_open(self) -> bool:
+        """Whether a result can still come."""
+        return bool(self._open)
+
+    def begin(self) -> None:
+        self.ended = False
+
+    def ask(self, template: bytes, arguments: bytes) -> Any:
+        """A blocking tool call: its value.
+
+        Raises:
+            ToolError: the tool failed.
+            CellEnd: the tool ended the cell.
+        """
+        if self.ended:
+            raise CellEnd
+        self._output.flush()
+        self._last_id += 1
+        reply = self._call(frames.frame(template % (self._last_id, len(arguments)), arguments))
+        header, parts = frames.parse(reply)
+        value = frames.decode(parts[0])
+        if header["end_cell"]:
+            self.ended = True
+            raise CellEnd
+        if header["ok"]:
+            return value
+        raise _tool_error(value)
+
+    async def start(self, template: bytes, arguments: bytes) -> Any:
+        """The same call, awaited while others run. Cancelling it tells the host."""
+        if self.ended:
+            raise CellEnd
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._output.flush()
+        self._last_id += 1
+        call_id = self._last_id
+        self._open[call_id] = future
+        try:
+            self._call(frames.frame(template % (call_id, len(arguments)), arguments))
+            return await future
+        finally:
+            if self._open.pop(call_id, None) is not None:
+                self._call(frames.tool_cancel(call_id))
+
+    def wait(self, timeout_s: float | None, *, any_result: bool) -> None:
+        """Wait inside the host, with this stack alive."""
+        self.deliver(self._call(self.wait_frame(timeout_s, any_result=any_result)))
+        _look_for_signals(None)
+        self._interrupts.checkpoint()
+
+    def wait_frame(self, timeout_s: float | None, *, any_result: bool) -> bytes:
+        """The question, for a guest that returns it instead of waiting."""
+        self._output.flush()
+        return frames.wait(timeout_s, any_result=any_result)
+
+    def deliver(self, message: bytes) -> None:
+        """Hand the results of a `wake` frame to those who await them."""
+        header, parts = frames.parse(message)
+        for outcome, part in zip(header["results"], parts, strict=False):
+            value = frames.decode(part)
+            if outcome["end_cell"]:
+                self.ended = True
+            future = self._open.pop(outcome["id"], None)
+            if future is None or future.done() or future.get_loop().is_closed():
+                continue
+            if outcome["end_cell"]:
+                future.set_exception(CellEnd())
+            elif outcome["ok"]:
+                future.set_result(value)
+            else:
+                future.set_exception(_tool_error(value))
+
+    def abandon(self) -> None:
+        """Cancel what nobody awaits any more, at the end of a cell."""
+        while self._open:
+            call_id, _ = self._open.popitem()
+            self._call(frames.tool_cancel(call_id))
+
+
+def _tool_error(value: Any) -> ToolError:
+    name, message = value
+    return ToolError(message, name)

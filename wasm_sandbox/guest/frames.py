@@ -1,0 +1,134 @@
+"""The guest's frames: built from templates, read with the C JSON scanner. No pydantic inside the sandbox.
+
+Layout and meaning are those of `runtime/framing.py` and `runtime/protocol.py`; a test parses each of these with the
+host's models. Rule: "type" comes first in a header, so that a relay can tell frames apart by their first bytes. Frames
+from the host are trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import struct
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...runtime import values
+else:
+    from . import values
+
+_PREFIX = struct.Struct("<II")
+_pack = _PREFIX.pack
+_unpack = _PREFIX.unpack_from
+_scan = json.JSONDecoder().scan_once
+_quote = json.encoder.encode_basestring
+_load_plain = marshal.loads
+_decode_value = values.decode
+_FROM_HOST = values.ValueLimits(size=2**40, depth=500, digits=200_000)
+"""The host has checked its own values; these bounds only keep the decoder's arithmetic finite."""
+_LONGEST_WAIT_S = 86_400.0
+
+
+def frame(header: bytes, attachment: bytes = b"") -> bytes:
+    """A whole frame. Guest frames have at most one attachment; the header already lists its length."""
+    size = len(header)
+    return _pack(4 + size + len(attachment), size) + header + attachment
+
+
+def parse(message: bytes) -> tuple[dict[str, Any], list[memoryview]]:
+    """Header and attachments of a frame from the host."""
+    _, size = _unpack(message)
+    at = 8 + size
+    header: dict[str, Any] = _scan(str(message[8:at], "utf-8"), 0)[0]
+    view = memoryview(message)
+    parts: list[memoryview] = []
+    for length in header["attachments"]:
+        parts.append(view[at : at + length])
+        at += length
+    return header, parts
+
+
+def decode(part: memoryview) -> Any:
+    """A value that the host encoded."""
+    if part[0] == values.PLAIN:
+        return _load_plain(part[1:])
+    return _decode_value(part, _FROM_HOST)
+
+
+def call_template(kind: bytes, name: str) -> bytes:
+    """Header of `tool_call` or `tool_start` with room (%d) for the id and the attachment's length."""
+    quoted = _quote(name).encode().replace(b"%", b"%%")
+    return b'{"type":"' + kind + b'","id":%d,"name":' + quoted + b',"attachments":[%d]}'
+
+
+def tool_cancel(call_id: int) -> bytes:
+    return frame(b'{"type":"tool_cancel","id":%d,"attachments":[]}' % call_id)
+
+
+def wait(timeout_s: float | None, *, any_result: bool) -> bytes:
+    """`None`: no timer is pending."""
+    text = "null" if timeout_s is None else repr(float(min(max(timeout_s, 0.0), _LONGEST_WAIT_S)))
+    flag = "true" if any_result else "false"
+    return frame(f'{{"type":"wait","timeout_s":{text},"any_result":{flag},"attachments":[]}}'.encode())
+
+
+def output(stream: bytes, data: bytes) -> bytes:
+    return frame(b'{"type":"output","stream":"%b","attachments":[%d]}' % (stream, len(data)), data)
+
+
+def result(outcome: Outcome) -> bytes:
+    """How the cell ended. Every text in `outcome` is already bounded and encodable."""
+    attachment = outcome.value
+    header = (
+        f'{{"type":"result","has_value":{_bool(attachment is not None)},'
+        f'"value_repr":{_text(outcome.value_repr)},"value_error":{_text(outcome.value_error)},'
+        f'"error":{_error(outcome.error)},"interrupted":{_bool(outcome.interrupted)},'
+        f'"ended_by_tool":{_bool(outcome.ended_by_tool)},'
+        f'"attachments":[{"" if attachment is None else len(attachment)}]}}'
+    )
+    return frame(header.encode(), attachment or b"")
+
+
+class Failure:
+    """An exception as bounded text: the fields of `GuestError`."""
+
+    __slots__ = ("line", "message", "traceback", "type")
+
+    def __init__(self, type_name: str, message: str, traceback: str, line: int | None) -> None:
+        self.type = type_name
+        self.message = message
+        self.traceback = traceback
+        self.line = line
+
+
+class Outcome:
+    """What a cell came to, collected by the runner."""
+
+    __slots__ = ("ended_by_tool", "error", "interrupted", "value", "value_error", "value_repr")
+
+    def __init__(self) -> None:
+        self.value: bytes | None = None
+        """The encoded value of the last expression, if it has one that crosses."""
+        self.value_repr: str | None = None
+        self.value_error: str | None = None
+        self.error: Failure | None = None
+        self.interrupted = False
+        self.ended_by_tool = False
+
+
+def _bool(flag: bool) -> str:
+    return "true" if flag else "false"
+
+
+def _text(text: str | None) -> str:
+    return "null" if text is None else _quote(text)
+
+
+def _error(failure: Failure | None) -> str:
+    if failure is None:
+        return "null"
+    line = "null" if failure.line is None else failure.line
+    return (
+        f'{{"type":{_quote(failure.type)},"message":{_quote(failure.message)},'
+        f'"traceback":{_quote(failure.traceback)},"line":{line}}}'
+    )

@@ -1,0 +1,127 @@
+"""The event loop of the guest: timers, ready callbacks, and the host for everything else.
+
+Rule: it never blocks while `stepping`. The runner steps it for a cell with `await` at its top: when nothing is ready the
+loop stops, the guest returns to the host, and no stack is left inside while tools run. When user code runs a loop itself
+(`asyncio.run`, `run_until_complete`), its stack is there anyway and the loop waits inside the host call.
+
+There are no threads and no sockets. Functions given to an executor run at once, where they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from .calls import Calls
+from .interrupts import Interrupts
+
+NEVER = "nothing can wake this: no tool call and no timer is pending"
+_heappop = heapq.heappop
+
+if TYPE_CHECKING:
+    _Base = asyncio.BaseEventLoop
+else:
+    _Base = asyncio.BaseEventLoop
+
+
+class CellLoop(_Base):
+    """An asyncio loop over `_host.call`."""
+
+    _ready: Any
+    _scheduled: Any
+    _stopping: bool
+    _clock_resolution: float
+
+    def __init__(self, calls: Calls, interrupts: Interrupts, max_tasks: int) -> None:
+        super().__init__()
+        self._calls = calls
+        self._interrupts = interrupts
+        self._max_tasks = max_tasks
+        self._tasks_since_census = 0
+        self.stepping = False
+        self.is_idle = False
+        """It stopped because nothing was ready."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it ever had a task."""
+        return self._tasks_since_census > 0
+
+    def next_timeout(self) -> float | None:
+        """Seconds to the next timer; None without one."""
+        while self._scheduled and self._scheduled[0]._cancelled:
+            handle = _heappop(self._scheduled)
+            handle._scheduled = False
+        if not self._scheduled:
+            return None
+        return max(0.0, self._scheduled[0]._when - self.time())
+
+    def step(self) -> None:
+        """Run what is ready, until `stop()` or until nothing is."""
+        self.stepping, self.is_idle = True, False
+        try:
+            self.run_forever()
+        finally:
+            self.stepping = False
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+        if self._tasks_since_census >= self._max_tasks:
+            self._tasks_since_census = len(asyncio.all_tasks(self))
+            if self._tasks_since_census >= self._max_tasks:
+                coro.close()
+                raise RuntimeError(f"{self._max_tasks} asyncio tasks are alive, no more are allowed in this sandbox")
+        self._tasks_since_census += 1
+        return super().create_task(coro, **kwargs)
+
+    def run_in_executor(self, executor: object, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """Calls the function here and now: there is no other thread."""
+        future = self.create_future()
+        try:
+            result = func(*args)
+        except Exception as exc:  # noqa: BLE001  # it belongs to whoever awaits the future
+            future.set_exception(RuntimeError(f"{func!r} raised StopIteration") if isinstance(exc, StopIteration) else exc)
+        else:
+            future.set_result(result)
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """There is none."""
+
+    def _run_once(self) -> None:
+        """One turn. A protected function: an interrupt between two callbacks loses neither."""
+        self._interrupts.checkpoint()
+        if not self._ready and not self._stopping and not self._wait_or_stop():
+            return
+        end = self.time() + self._clock_resolution if self._scheduled else 0.0
+        while self._scheduled and self._scheduled[0]._when < end:
+            handle = _heappop(self._scheduled)
+            handle._scheduled = False
+            self._ready.append(handle)
+        for _ in range(len(self._ready)):
+            handle = self._ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def _wait_or_stop(self) -> bool:
+        """Nothing is ready: wait in the host, or leave the loop when it is stepped. False: the loop is stopping."""
+        timeout_s = self.next_timeout()
+        if timeout_s == 0.0:
+            return True
+        if self.stepping:
+            self.is_idle = self._stopping = True
+            return False
+        if timeout_s is None and not self._calls.any_open:
+            raise RuntimeError(NEVER)
+        self._calls.wait(timeout_s, any_result=True)
+        return True
+
+    def _process_events(self, event_list: object) -> None:
+        """Nothing comes from a selector."""
+
+    def _write_to_self(self) -> None:
+        """Nobody else can be waiting."""
+
+    def _timer_handle_cancelled(self, handle: object) -> None:
+        """Cancelled timers leave the heap when they come up."""

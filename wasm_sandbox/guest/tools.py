@@ -1,0 +1,188 @@
+"""The host's tools as ordinary Python functions, made from the stubs in `start`.
+
+Rule: the host binds and validates; what is checked here only gives a wrong call its TypeError sooner and with the
+signature beside it. A stub's text is shown and never evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from . import frames
+from .calls import Calls, ToolError
+
+if TYPE_CHECKING:
+    import inspect
+
+    from ...runtime import values
+else:
+    from . import values
+
+_encode = values.encode
+_MANY = 1 << 30
+_CROSSES = "only plain data crosses: None, bool, numbers, str, bytes, list, tuple, dict, set, dates and dataclasses"
+
+Stub = dict[str, Any]
+
+
+class Shape:
+    """What a stub says about its parameters, ready for a quick check."""
+
+    __slots__ = ("_keywords", "_most", "_names", "_required", "name", "signature")
+
+    def __init__(self, stub: Stub) -> None:
+        params: list[Stub] = stub["params"]
+        self.name: str = stub["name"]
+        self.signature: str = stub["signature"]
+        positional = [p for p in params if p["kind"] in ("pos", "pos_or_kw")]
+        self._names = [p["name"] for p in positional]
+        self._most = _MANY if any(p["kind"] == "var_pos" for p in params) else len(positional)
+        self._required = [p["name"] for p in params if p["kind"] in ("pos", "pos_or_kw", "kw") and not p["default"]]
+        keywords = frozenset(p["name"] for p in params if p["kind"] in ("pos_or_kw", "kw"))
+        self._keywords = None if any(p["kind"] == "var_kw" for p in params) else keywords
+
+    def check(self, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        """Raise TypeError for a call that the signature does not take."""
+        count = len(args)
+        if count > self._most:
+            raise self._wrong(f"takes {self._most} positional argument{'s' * (self._most != 1)} but {count} were given")
+        for name in self._required:
+            if name not in kwargs and name not in self._names[:count]:
+                raise self._wrong(f"missing the argument {name!r}")
+        if not kwargs:
+            return
+        for name in kwargs:
+            if self._keywords is not None and name not in self._keywords:
+                raise self._wrong(f"got an unexpected keyword argument {name!r}")
+            if name in self._names[:count]:
+                raise self._wrong(f"got two values for the argument {name!r}")
+
+    def label(self, index: int) -> str:
+        """What to call the positional argument at `index`."""
+        return self._names[index] if index < len(self._names) else f"args[{index}]"
+
+    def _wrong(self, problem: str) -> TypeError:
+        return TypeError(f"{self.name}() {problem}; its signature is {self.name}{self.signature}")
+
+
+def encode_arguments(
+    shape: Shape, args: tuple[object, ...], kwargs: dict[str, object], limits: values.ValueLimits
+) -> bytes:
+    """`[args, kwargs]` as a value.
+
+    Raises:
+        TypeError: an argument cannot cross; the message says which part of it.
+        ValueError: one is too large.
+    """
+    try:
+        return _encode([list(args), kwargs], limits)
+    except values.CrossError as exc:
+        culprit = _find_culprit(shape, args, kwargs, limits) or exc
+        kind = ValueError if isinstance(culprit, values.ValueTooLarge) else TypeError
+        hint = "" if kind is ValueError else f" ({_CROSSES})"
+        raise kind(f"{shape.name}(): argument {culprit.path}: {culprit.reason}{hint}") from None
+
+
+def _find_culprit(
+    shape: Shape, args: tuple[object, ...], kwargs: dict[str, object], limits: values.ValueLimits
+) -> values.CrossError | None:
+    named = [(shape.label(index), value) for index, value in enumerate(args)]
+    for label, value in [*named, *kwargs.items()]:
+        try:
+            _encode(value, limits, label)
+        except values.CrossError as exc:
+            return exc
+    return None
+
+
+class ToolBox:
+    """The functions of all granted tools."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.limits = values.ValueLimits()
+
+    def configure(self, stubs: list[Stub], limits: values.ValueLimits) -> ModuleType:
+        """Make the functions and the module `tools` that has them all."""
+        self.limits = limits
+        self.functions = {stub["name"]: self._make(stub) for stub in stubs}
+        module = ModuleType("tools", "The tools that the host granted to this sandbox.")
+        module.__dict__.update(self.functions, ToolError=ToolError, __all__=[*self.functions, "ToolError"])
+        return module
+
+    def _make(self, stub: Stub) -> Callable[..., Any]:
+        shape = Shape(stub)
+        check, ask, start = shape.check, self._calls.ask, self._calls.start
+        call_template = frames.call_template(b"tool_call", shape.name)
+        start_template = frames.call_template(b"tool_start", shape.name)
+
+        def tool(*args: object, **kwargs: object) -> Any:
+            check(args, kwargs)
+            return ask(call_template, encode_arguments(shape, args, kwargs, self.limits))
+
+        async def aio(*args: object, **kwargs: object) -> Any:
+            check(args, kwargs)
+            return await start(start_template, encode_arguments(shape, args, kwargs, self.limits))
+
+        _dress(tool, stub, shape.name)
+        _dress(aio, stub, f"{shape.name}.aio")
+        tool.aio = aio  # type: ignore[attr-defined]
+        return tool
+
+
+def _dress(function: Callable[..., Any], stub: Stub, qualname: str) -> None:
+    function.__name__ = qualname.rpartition(".")[2]
+    function.__qualname__ = qualname
+    function.__module__ = "tools"
+    function.__doc__ = stub["doc"]
+    function.__signature__ = lambda: _signature(stub)  # type: ignore[attr-defined]  # made when somebody asks
+
+
+class _Text(str):
+    """Source text that stands for itself in a signature."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _signature(stub: Stub) -> inspect.Signature:
+    """For `help` and `inspect.signature`: annotations and defaults are the stub's text."""
+    import ast
+    import inspect
+
+    kinds = inspect._ParameterKind  # type: ignore[attr-defined]
+    kind_of = dict(zip(("pos", "pos_or_kw", "var_pos", "kw", "var_kw"), kinds, strict=True))
+    annotations: dict[str, str] = {}
+    defaults: dict[str, str] = {}
+    returns: object = inspect.Signature.empty
+    try:
+        function = ast.parse(f"def _{stub['signature']}: ...").body[0]
+    except SyntaxError:
+        function = None  # the text is for people; the parameters below are enough
+    if isinstance(function, ast.FunctionDef):
+        annotations, defaults = _texts_of(function.args)
+        returns = _Text(ast.unparse(function.returns)) if function.returns else returns
+    parameters = [
+        inspect.Parameter(
+            param["name"],
+            kind_of[param["kind"]],
+            default=_Text(defaults.get(param["name"], "...")) if param["default"] else inspect.Parameter.empty,
+            annotation=_Text(annotations[param["name"]]) if param["name"] in annotations else inspect.Parameter.empty,
+        )
+        for param in stub["params"]
+    ]
+    return inspect.Signature(parameters, return_annotation=returns)
+
+
+def _texts_of(arguments: Any) -> tuple[dict[str, str], dict[str, str]]:
+    import ast
+
+    positional = [*arguments.posonlyargs, *arguments.args]
+    every = [*positional, *arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
+    annotations = {arg.arg: ast.unparse(arg.annotation) for arg in every if arg.annotation}
+    with_default = positional[len(positional) - len(arguments.defaults) :]
+    pairs = [*zip(with_default, arguments.defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return annotations, {arg.arg: ast.unparse(default) for arg, default in pairs if default is not None}

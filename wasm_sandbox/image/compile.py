@@ -1,0 +1,215 @@
+"""Machine code of an image, made once per machine and kept in the cache.
+
+Nothing is loaded that this process has not checked: the folder and its files are ours alone and no links, the record fits
+the image, the settings, the wasmtime release and the machine, and the code has the hash that the record says. An entry
+that fails is removed, reported and made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...runtime.errors import ImageError
+from .. import capi
+from ..native import NativeEngine
+from .load import Image
+from .stages import Progress, write_atomically
+from .store import cache_dir, file_sha256, not_private, require_private
+
+CODE, RECORD = "module.cwasm", "entry.json"
+_LOCK_TIMEOUT_S = 600
+_LOCK_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One compiled module in the cache."""
+
+    path: Path
+    image: str
+    """sha256 of the image, or its first 16 digits where the record cannot be read."""
+    mode: str
+    size: int
+    problem: str | None
+    """Why it will not be loaded; None for a sound one."""
+
+
+def _silent(_sentence: str) -> None:
+    pass
+
+
+def compiled_module(image: Image, epochs: bool, progress: Progress = _silent) -> Path:
+    """The compiled module of the image, from the cache or made now (about ten seconds of both cores).
+
+    Args:
+        epochs: with epoch checks, for thread isolation.
+        progress: hears what is done when it takes longer than a moment.
+
+    Raises:
+        ImageError: the cache cannot be written or is not private.
+    """
+    return compile_cached(bytes_source(image), image.sha256, epochs, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A module to compile. A view, since most calls find the code in the cache and never read it."""
+
+    module: memoryview
+
+
+def bytes_source(image: Image) -> Source:
+    return Source(image.module)
+
+
+def compile_cached(source: Source, sha256: str, epochs: bool, progress: Progress = _silent) -> Path:
+    """`compiled_module` for any module; `sha256` names it."""
+    folder = _root() / entry_name(sha256, epochs)
+    expected = _expected(sha256, epochs)
+    if _usable(folder, expected, progress):
+        return folder / CODE
+    with _lock(folder.with_name(folder.name + ".lock"), progress):
+        if not _usable(folder, expected, progress):
+            _compile(source, folder, expected, epochs, progress)
+    return folder / CODE
+
+
+def entry_name(sha256: str, epochs: bool) -> str:
+    return f"{sha256[:16]}-{_mode(epochs)}-{capi.PINNED_VERSION}-{_machine()}"
+
+
+def entries(cache: Path) -> list[Entry]:
+    """Every compiled module in the cache, sound or not."""
+    found = []
+    for folder in sorted(path for path in (cache / "compiled").glob("*-*") if path.is_dir()):
+        record = _read_record(folder) or {}
+        image, mode = str(record.get("image", folder.name[:16])), str(record.get("mode", "?"))
+        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        found.append(Entry(folder, image, mode, size, _problem(folder, record)))
+    return found
+
+
+def prune(cache: Path, keep: set[str]) -> list[Path]:
+    """Remove compiled modules of images that are not in `keep` (sha256), and those that will not be loaded."""
+    gone = [entry.path for entry in entries(cache) if entry.problem or entry.image not in keep]
+    for path in gone:
+        _remove(path)
+        path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    return gone
+
+
+def _mode(epochs: bool) -> str:
+    return "epochs" if epochs else "plain"
+
+
+def _machine() -> str:
+    return f"{sys.platform}-{platform.machine().lower()}"
+
+
+def _root() -> Path:
+    root = cache_dir() / "compiled"
+    root.mkdir(exist_ok=True, mode=0o700)
+    require_private(root)
+    return root
+
+
+def _expected(sha256: str, epochs: bool) -> dict[str, str]:
+    """What a record must say, apart from hash and size of the code."""
+    return {"image": sha256, "mode": _mode(epochs), "wasmtime": capi.PINNED_VERSION, "machine": _machine()}
+
+
+def _usable(folder: Path, expected: dict[str, str], progress: Progress) -> bool:
+    """Whether the entry may be loaded. One that may not is removed."""
+    if not folder.exists() and not folder.is_symlink():
+        return False
+    record = _read_record(folder) if not_private(folder) is None else None
+    problem = _problem(folder, record or {})
+    if problem is None and record is not None:
+        wrong = [key for key, value in expected.items() if record.get(key) != value]
+        problem = f"is for another {', '.join(wrong)}" if wrong else None
+    if problem is None:
+        return True
+    progress(f"the compiled module {folder.name} {problem}; it is removed and compiled again")
+    _remove(folder)
+    return False
+
+
+def _problem(folder: Path, record: dict[str, object]) -> str | None:
+    """Why the code of this entry may not be loaded, or None."""
+    for path in (folder, folder / CODE, folder / RECORD):
+        if not path.exists() and not path.is_symlink():
+            return "is incomplete"
+        reason = not_private(path)
+        if reason:
+            return reason
+    if not record:
+        return "has no readable record"
+    code = folder / CODE
+    if code.stat().st_size != record.get("size") or file_sha256(code) != record.get("sha256"):
+        return "is damaged"
+    return None
+
+
+def _read_record(folder: Path) -> dict[str, object] | None:
+    try:
+        record = json.loads((folder / RECORD).read_bytes()[:65536])
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _compile(source: Source, folder: Path, expected: dict[str, str], epochs: bool, progress: Progress) -> None:
+    progress(f"compiling the image for this machine, {expected['mode']} mode (once, about 10 s)")
+    started = time.monotonic()
+    code = NativeEngine(epochs=epochs).compile(source.module)
+    record = {**expected, "sha256": hashlib.sha256(code).hexdigest(), "size": len(code)}
+    folder.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(folder / CODE, code)
+    write_atomically(folder / RECORD, json.dumps(record, sort_keys=True).encode())  # last: an entry without it is not used
+    progress(f"compiled: {len(code) / 1e6:.0f} MB in {time.monotonic() - started:.1f} s")
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(path: Path, progress: Progress) -> Iterator[None]:
+    """One process compiles at a time; the others wait and find the result."""
+    with path.open("a+b") as file:
+        waiting, deadline = False, time.monotonic() + _LOCK_TIMEOUT_S
+        while not _try_lock(file.fileno()):
+            if not waiting:
+                progress("another process is compiling this image; waiting for it")
+                waiting = True
+            if time.monotonic() > deadline:
+                raise ImageError(f"{path} is held by another process; end that process and try again")
+            time.sleep(_LOCK_POLL_S)
+        yield  # the lock goes with the descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

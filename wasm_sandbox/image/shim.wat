@@ -1,0 +1,189 @@
+;; The shim: a small module that is merged into Pyodide's. It holds what has to be inside wasm: imports that are called too
+;; often or are too trivial to leave it, CPython's call trampoline, both ends of the bridge, and the small-object allocator.
+;;
+;; It owns RESERVED bytes from __heap_base on (boot.py moves the start of the heap behind them):
+;;      +0  a pointer and a length, results of PyBytes_AsStringAndSize
+;;      +8  the interrupt flag: the host writes a signal number, CPython's signal check takes it
+;;     +16  the buffer: 64 KiB for messages of the host and its replies
+;;  +65552  text of the OSError for a refused call, written by boot.py
+;;  +65600  the allocator's state:  +0 heads of the free lists  +260 next fresh block  +520 last fresh block (65 words each)
+;;          +1024 one byte per 16 KiB of address space: the size class of the pool there, 0 for memory of dlmalloc
+(module
+ (type $t3 (func (param i32 i32 i32) (result i32)))
+ (type $t2 (func (param i32 i32) (result i32)))
+ (type $t1 (func (param i32) (result i32)))
+ (type $t0 (func (result i32)))
+ (import "main" "memory" (memory 0))
+ (import "main" "__indirect_function_table" (table $table 0 funcref))
+ (import "main" "__heap_base" (global $base i32))
+ (import "main" "PyExc_OSError" (global $os_error i32))
+ (import "main" "PyBytes_AsStringAndSize" (func $as_bytes (type $t3)))
+ (import "main" "PyBytes_AsString" (func $bytes_data (type $t1)))
+ (import "main" "PyBytes_FromStringAndSize" (func $new_bytes (type $t2)))
+ (import "main" "PyObject_CallOneArg" (func $call_one (type $t2)))
+ (import "main" "PyErr_SetString" (func $raise (param i32 i32)))
+ (import "main" "PyErr_Clear" (func $clear_error))
+ (import "main" "Py_GetConstant" (func $constant (type $t1)))
+ (import "main" "Py_IncRef" (func $incref (param i32)))
+ (import "main" "Py_DecRef" (func $decref (param i32)))
+ (import "main" "malloc" (func $malloc (type $t1)))
+ (import "main" "free" (func $free (param i32)))
+ (import "main" "realloc" (func $realloc (type $t2)))
+ (import "main" "calloc" (func $calloc (type $t2)))
+ (import "main" "aligned_alloc" (func $aligned_alloc (type $t2)))
+ (import "host" "call" (func $host_call (type $t2)))
+ (import "host" "fetch" (func $host_fetch (param i32)))
+
+ (global (export "__mut_scratch") i32 (global.get $base))
+ (global $entry (mut i32) (i32.const 0))
+ (global $reply (mut i32) (i32.const 0))
+
+ ;; ---- imports of the main module that never leave wasm
+ (func (export "_Py_CheckEmscriptenSignals_Helper") (result i32) (local $signal i32)
+  (local.set $signal (i32.load offset=8 (global.get $base)))
+  (i32.store offset=8 (global.get $base) (i32.const 0))
+  (local.get $signal))
+ (func (export "emscripten_runtime_keepalive_push"))
+ (func (export "emscripten_runtime_keepalive_pop"))
+ (func (export "_emscripten_runtime_keepalive_clear"))
+ (func (export "_try_fcntl64") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+ (func (export "_try_shutdown") (param i32 i32 i32) (result i32) (i32.const 0))
+ (func (export "_maybe_poll_async") (param i32 i32 i32) (result externref) (ref.null extern))
+ (func (export "_maybe_connect_async") (param i32 i32 i32) (result externref) (ref.null extern))
+ (func (export "_maybe_recvfrom_async") (param i32 i32 i32) (result externref) (ref.null extern))
+ (func (export "_maybe_sendto_async") (param i32 i32 i32) (result externref) (ref.null extern))
+ (func (export "_Py_emscripten_runtime") (result i32) (i32.const 0))
+ (func (export "__syscall_getuid32_js") (result i32) (i32.const 0))
+
+ ;; ---- CPython's call trampoline: calls a C function with as many of the three arguments as its type takes
+ (func (export "shim_trampoline") (param $ok i32) (param $f i32) (param $a i32) (param $b i32) (param $c i32) (result i32)
+  (local $r funcref)
+  (i32.store (local.get $ok) (i32.const 1))
+  (local.set $r (table.get $table (local.get $f)))
+  (if (ref.test (ref $t3) (local.get $r)) (then (return
+   (call_indirect $table (type $t3) (local.get $a) (local.get $b) (local.get $c) (local.get $f)))))
+  (if (ref.test (ref $t2) (local.get $r)) (then (return
+   (call_indirect $table (type $t2) (local.get $a) (local.get $b) (local.get $f)))))
+  (if (ref.test (ref $t1) (local.get $r)) (then (return
+   (call_indirect $table (type $t1) (local.get $a) (local.get $f)))))
+  (if (ref.test (ref $t0) (local.get $r)) (then (return (call_indirect $table (type $t0) (local.get $f)))))
+  (i32.store (local.get $ok) (i32.const 0))
+  (i32.const 0))
+
+ ;; ---- the bridge, guest to host: `_host.call(bytes) -> bytes`, a METH_O function
+ (func (export "shim_call") (param $self i32) (param $message i32) (result i32) (local $n i32) (local $result i32)
+  (if (call $as_bytes (local.get $message) (global.get $base) (i32.add (global.get $base) (i32.const 4)))
+   (then (return (i32.const 0))))
+  (local.set $n (call $host_call (i32.load (global.get $base)) (i32.load offset=4 (global.get $base))))
+  (if (i32.lt_s (local.get $n) (i32.const 0)) (then
+   (call $raise (i32.load (global.get $os_error)) (i32.add (global.get $base) (i32.const 65552)))
+   (return (i32.const 0))))
+  (if (i32.le_s (local.get $n) (i32.const 65536)) (then
+   (return (call $new_bytes (i32.add (global.get $base) (i32.const 16)) (local.get $n)))))
+  (local.set $result (call $new_bytes (i32.const 0) (local.get $n)))
+  (if (i32.eqz (local.get $result)) (then (return (i32.const 0))))
+  (call $host_fetch (call $bytes_data (local.get $result)))
+  (local.get $result))
+
+ ;; `_host.set_entry(callable)`, a METH_O function
+ (func (export "shim_set_entry") (param $self i32) (param $callable i32) (result i32) (local $old i32)
+  (call $incref (local.get $callable))
+  (local.set $old (global.get $entry))
+  (global.set $entry (local.get $callable))
+  (if (local.get $old) (then (call $decref (local.get $old))))
+  (call $constant (i32.const 0)))
+
+ ;; ---- the bridge, host to guest
+ ;; A place for a message of n bytes. Longer ones than the buffer are freed by shim_enter. 0: no memory.
+ (func (export "shim_buffer") (param $n i32) (result i32)
+  (if (i32.le_u (local.get $n) (i32.const 65536)) (then (return (i32.add (global.get $base) (i32.const 16)))))
+  (call $malloc (local.get $n)))
+
+ ;; Give the message to the entry function. The length of its answer, -1 if it raised or did not return bytes.
+ (func (export "shim_enter") (param $p i32) (param $n i32) (result i32) (local $message i32) (local $old i32)
+  (local.set $old (global.get $reply))
+  (global.set $reply (i32.const 0))
+  (if (local.get $old) (then (call $decref (local.get $old))))
+  (local.set $message (call $new_bytes (local.get $p) (local.get $n)))
+  (if (i32.ne (local.get $p) (i32.add (global.get $base) (i32.const 16))) (then (call $free (local.get $p))))
+  (if (i32.and (i32.ne (local.get $message) (i32.const 0)) (i32.ne (global.get $entry) (i32.const 0))) (then
+   (global.set $reply (call $call_one (global.get $entry) (local.get $message)))))
+  (if (local.get $message) (then (call $decref (local.get $message))))
+  (if (global.get $reply) (then
+   (if (i32.eqz (call $as_bytes (global.get $reply) (global.get $base) (i32.add (global.get $base) (i32.const 4))))
+    (then (return (i32.load offset=4 (global.get $base)))))))
+  (call $clear_error)
+  (i32.const -1))
+
+ ;; Where the answer's bytes are, until the next shim_enter.
+ (func (export "shim_reply") (result i32)
+  (if (i32.eqz (global.get $reply)) (then (return (i32.const 0))))
+  (call $bytes_data (global.get $reply)))
+
+ ;; ---- the small-object allocator: 64 size classes of 8 bytes, pools of 16 KiB, LIFO free lists; larger ones are dlmalloc's
+ (func $refill (param $class i32) (result i32) (local $p i32) (local $lists i32)
+  (local.set $p (call $aligned_alloc (i32.const 16384) (i32.const 16384)))
+  (if (i32.eqz (local.get $p)) (then (return (i32.const 0))))
+  (i32.store8 offset=66624 (i32.add (global.get $base) (i32.shr_u (local.get $p) (i32.const 14))) (local.get $class))
+  (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
+  (i32.store offset=65860 (local.get $lists) (i32.add (local.get $p) (i32.shl (local.get $class) (i32.const 3))))
+  (i32.store offset=66120 (local.get $lists)
+   (i32.add (local.get $p) (i32.sub (i32.const 16384) (i32.shl (local.get $class) (i32.const 3)))))
+  (local.get $p))
+
+ (func $small_malloc (param $n i32) (result i32) (local $class i32) (local $lists i32) (local $p i32)
+  (if (i32.gt_u (local.get $n) (i32.const 512)) (then (return (call $malloc (local.get $n)))))
+  (local.set $class (i32.shr_u (i32.add (local.get $n) (i32.const 7)) (i32.const 3)))
+  (local.set $class (i32.add (local.get $class) (i32.eqz (local.get $class))))
+  (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
+  (local.set $p (i32.load offset=65600 (local.get $lists)))
+  (if (local.get $p) (then
+   (i32.store offset=65600 (local.get $lists) (i32.load (local.get $p)))
+   (return (local.get $p))))
+  (local.set $p (i32.load offset=65860 (local.get $lists)))
+  (if (i32.and (i32.ne (local.get $p) (i32.const 0)) (i32.le_u (local.get $p) (i32.load offset=66120 (local.get $lists))))
+   (then
+    (i32.store offset=65860 (local.get $lists) (i32.add (local.get $p) (i32.shl (local.get $class) (i32.const 3))))
+    (return (local.get $p))))
+  (call $refill (local.get $class)))
+
+ (func $small_free (param $p i32) (local $class i32) (local $lists i32)
+  (local.set $class (i32.load8_u offset=66624 (i32.add (global.get $base) (i32.shr_u (local.get $p) (i32.const 14)))))
+  (if (i32.eqz (local.get $class)) (then (return (call $free (local.get $p)))))
+  (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
+  (i32.store (local.get $p) (i32.load offset=65600 (local.get $lists)))
+  (i32.store offset=65600 (local.get $lists) (local.get $p)))
+
+ (func $small_realloc (param $p i32) (param $n i32) (result i32) (local $class i32) (local $old i32) (local $new i32)
+  (if (i32.eqz (local.get $p)) (then (return (call $small_malloc (local.get $n)))))
+  (local.set $class (i32.load8_u offset=66624 (i32.add (global.get $base) (i32.shr_u (local.get $p) (i32.const 14)))))
+  (if (i32.eqz (local.get $class)) (then
+   (return (call $realloc (local.get $p) (select (local.get $n) (i32.const 1) (local.get $n))))))
+  (local.set $old (i32.shl (local.get $class) (i32.const 3)))
+  (if (i32.le_u (local.get $n) (local.get $old)) (then
+   ;; shrinking to less than half is worth a move
+   (if (i32.gt_u (i32.shl (local.get $n) (i32.const 1)) (local.get $old)) (then (return (local.get $p))))
+   (local.set $old (local.get $n))))
+  (local.set $new (call $small_malloc (local.get $n)))
+  (if (i32.eqz (local.get $new)) (then (return (i32.const 0))))
+  (memory.copy (local.get $new) (local.get $p) (local.get $old))
+  (call $small_free (local.get $p))
+  (local.get $new))
+
+ (func $small_calloc (param $count i32) (param $size i32) (result i32) (local $n i64) (local $p i32)
+  (local.set $n (i64.mul (i64.extend_i32_u (local.get $count)) (i64.extend_i32_u (local.get $size))))
+  (if (i64.gt_u (local.get $n) (i64.const 512)) (then (return (call $calloc (local.get $count) (local.get $size)))))
+  (local.set $p (call $small_malloc (i32.wrap_i64 (local.get $n))))
+  (if (local.get $p) (then (memory.fill (local.get $p) (i32.const 0) (i32.wrap_i64 (local.get $n)))))
+  (local.get $p))
+
+ ;; entry points of PyMemAllocatorEx; the first argument is its context
+ (func (export "shim_ctx_malloc") (param i32 i32) (result i32) (call $small_malloc (local.get 1)))
+ (func (export "shim_ctx_calloc") (param i32 i32 i32) (result i32) (call $small_calloc (local.get 1) (local.get 2)))
+ (func (export "shim_ctx_realloc") (param i32 i32 i32) (result i32) (call $small_realloc (local.get 1) (local.get 2)))
+ (func (export "shim_ctx_free") (param i32 i32) (if (local.get 1) (then (call $small_free (local.get 1)))))
+ ;; bodies of PyObject_Malloc, PyMem_Malloc, PyObject_Free and PyMem_Free; these refuse what is over PY_SSIZE_T_MAX
+ (func (export "shim_malloc") (param i32) (result i32)
+  (if (result i32) (i32.lt_s (local.get 0) (i32.const 0)) (then (i32.const 0)) (else (call $small_malloc (local.get 0)))))
+ (func (export "shim_free") (param i32) (if (local.get 0) (then (call $small_free (local.get 0)))))
+)

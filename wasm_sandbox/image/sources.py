@@ -1,0 +1,40 @@
+"""Hashes of the files that an image is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+GUEST = HERE.parent / "guest"
+VALUES = HERE.parents[1] / "runtime" / "values.py"
+"""The codec, which the guest has as `_cloche.values`. (`resolve` above: also in a checkout, where the packages are links.)"""
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def own_source(*names: str) -> str:
+    """One hash over files of this folder."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode() + b"\0" + (HERE / name).read_bytes())
+    return digest.hexdigest()
+
+
+def guest_package() -> dict[str, bytes]:
+    """The guest's own package as archive names and sources, in order."""
+    files = {f"_cloche/{path.name}": path.read_bytes() for path in sorted(GUEST.glob("*.py"))}
+    files["_cloche/values.py"] = VALUES.read_bytes()
+    files.setdefault("_cloche/__init__.py", b"")
+    return dict(sorted(files.items()))
+
+
+def guest_hash() -> str:
+    """sha256 over the guest package: an image with another one is stale."""
+    digest = hashlib.sha256()
+    for name, source in guest_package().items():
+        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+    return digest.hexdigest()

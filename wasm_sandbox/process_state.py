@@ -1,0 +1,80 @@
+"""What a fork server and its workers do to their own process: inherit nothing, leave nothing, die with the parent.
+
+The rule: everything here only takes away. Where a system lacks a feature the function says so by its result or does
+nothing; the design page lists what then holds instead. (The OS jail is a wall of its own and not here.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 15, 38
+
+
+def prepare(name: str) -> None:
+    """Make this process harmless: no environment, no core file, no new privileges, no terminal signals, `/` as folder.
+
+    Its children inherit all of it. `name` is what `ps` and `top` show.
+    """
+    _wipe_environment()
+    os.umask(0o077)
+    os.chdir("/")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import resource  # not on Windows
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_NAME, name.encode())
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGKILL for this process when the process `parent` dies (Linux). Ends at once if that has happened already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_NAME, b"cloche-worker")
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def pidfd_open(pid: int) -> int | None:
+    """A descriptor of the process, None where the system has none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def thread_count() -> int:
+    """Threads of this process, native ones too; 1 where that cannot be seen."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1
+
+
+def silence_stderr() -> None:
+    """From here on nobody reads what is written there."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 2)
+    os.close(null)
+
+
+def _wipe_environment() -> None:
+    """Overwrite the environment where the kernel shows it (`/proc/PID/environ`), then forget it."""
+    if sys.platform == "linux":
+        variables = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+        index = 0
+        while variables and (at := variables[index]):
+            ctypes.memset(at, 0, len(ctypes.string_at(at)))
+            index += 1
+    os.environ.clear()
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    if sys.platform == "linux":
+        argument = value if isinstance(value, bytes) else ctypes.c_ulong(value)
+        ctypes.CDLL(None).prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))

@@ -1,0 +1,185 @@
+"""One sandbox as its worker sees it: whole frames of the host in, whole frames out.
+
+`GuestHost` stands between the channel and the instance. It reads headers that the host wrote, passes on the frames that the
+guest builds after a look at their type, and adds what only it knows: CPU time, memory, artifacts, the file system. The same
+object runs in a worker process and, in thread isolation, in the host; the session behind it trusts neither.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .filesystem import FileSystem, FsError
+from .host_calls import Refused
+from .instance import Instance, Trapped
+from .world import World
+
+Send = Callable[[bytes], None]
+Ask = Callable[[bytes], bytes]
+
+ARTIFACT_FOLDER = "/out"
+_PREFIX = struct.Struct("<II")
+_ONE_WAY = tuple(f'{{"type":"{kind}"'.encode() for kind in ("output", "tool_start", "tool_cancel", "result"))
+_QUESTIONS = tuple(f'{{"type":"{kind}"'.encode() for kind in ("tool_call", "wait"))
+
+
+class GuestHost:
+    """Serves the host's requests with one instance."""
+
+    def __init__(self, instance: Instance, world: World, files: FileSystem) -> None:
+        self.instance = instance
+        self._world = world
+        self._files = files
+        self._send: Send | None = None
+        self._ask: Ask | None = None
+        instance.host_call = self._host_call
+
+    def handle(self, frame: bytes, send: Send, ask: Ask) -> None:
+        """Serve one request and send the frame that ends it.
+
+        Args:
+            frame: `start`, `cell`, `write_file`, `read_file` or `list_files`, whole.
+            send: passes a frame on to the host.
+            ask: passes a question on and returns the host's answer.
+
+        Raises:
+            Trapped: the instance is lost.
+        """
+        header, attachments = _split(frame)
+        self._send, self._ask = send, ask
+        try:
+            _HANDLERS[header["type"]](self, header, attachments, frame)
+        finally:
+            self._send = self._ask = None
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt in the guest. Any thread."""
+        self.instance.interrupt()
+
+    def request_trap(self) -> bool:
+        """Stop the guest for good, if the engine can. Any thread."""
+        return self.instance.request_trap()
+
+    def warm_up(self) -> None:
+        """Enter the guest once with nothing to do, so that a later start finds its pages in place."""
+        self.instance.enter(build_frame({"type": "noop", "attachments": []}))
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def _start(self, header: dict[str, Any], _attachments: list[memoryview], frame: bytes) -> None:
+        self._world.reseed(bytes.fromhex(header["seed"]))
+        self._files.limit(max_files=header["files"], max_bytes=header["file_bytes"])
+        self.instance.limit_memory(header["memory_bytes"])
+        self.instance.enter(frame)
+        self._emit({"type": "ready", "attachments": []})
+
+    def _cell(self, header: dict[str, Any], _attachments: list[memoryview], frame: bytes) -> None:
+        self.instance.clear_interrupt()
+        marker = self._files.generation
+        started = time.thread_time()
+        idle = self.instance.enter(frame)
+        while idle:
+            idle = self.instance.enter(self._question(idle))
+        cpu_s = time.thread_time() - started
+        found, dropped = self._artifacts(marker, header["artifacts"], header["artifact_bytes"])
+        parts = tuple(data for _, data in found)
+        done = {
+            "type": "done",
+            "id": header["id"],
+            "cpu_s": cpu_s,
+            "memory_bytes": self.instance.memory_bytes,
+            "artifacts": [{"path": path} for path, _ in found],
+            "artifacts_dropped": dropped,
+            "attachments": [len(part) for part in parts],
+        }
+        self._emit(done, parts)
+
+    def _write_file(self, header: dict[str, Any], attachments: list[memoryview], _frame: bytes) -> None:
+        self._file_request(lambda: self._files.write_file(header["path"], bytes(attachments[0])))
+
+    def _read_file(self, header: dict[str, Any], _attachments: list[memoryview], _frame: bytes) -> None:
+        self._file_request(lambda: self._files.read_file(header["path"]))
+
+    def _list_files(self, _header: dict[str, Any], _attachments: list[memoryview], _frame: bytes) -> None:
+        self._file_request(self._files.list_files)
+
+    def _file_request(self, action: Callable[[], bytes | list[str] | None]) -> None:
+        error, paths, parts = None, [], ()
+        try:
+            found = action()
+        except FsError as exc:
+            error = str(exc)
+        else:
+            if isinstance(found, bytes):
+                parts = (found,)
+            elif found is not None:
+                paths = found
+        header = {"type": "file_done", "error": error, "paths": paths, "attachments": [len(part) for part in parts]}
+        self._emit(header, parts)
+
+    def _artifacts(self, marker: int, count: int, size: int) -> tuple[list[tuple[str, bytes]], int]:
+        """Files under /out that are new or changed since the marker, as many as the caps allow, and the number left out."""
+        found: list[tuple[str, bytes]] = []
+        dropped = 0
+        for path, length in self._files.changed_under(ARTIFACT_FOLDER, marker):
+            if len(found) >= count or length > size:
+                dropped += 1
+                continue
+            size -= length
+            found.append((path, self._files.read_file(path)))
+        return found, dropped
+
+    # --- the guest's side ---------------------------------------------------------------------------------------------
+
+    def _host_call(self, message: bytes) -> bytes:
+        """A message of the guest: a frame of one of its own types, passed on as it is."""
+        if self._send is None or self._ask is None:
+            raise Refused
+        if message.startswith(_ONE_WAY, _PREFIX.size):
+            self._send(message)
+            return b""
+        if message.startswith(_QUESTIONS, _PREFIX.size):
+            return self._ask(message)
+        raise Refused
+
+    def _question(self, idle: bytes) -> bytes:
+        """Pass on what an idle guest waits for. It may only wait: anything else is a broken guest."""
+        if self._ask is None or not idle.startswith(_QUESTIONS[1], _PREFIX.size):
+            raise Trapped("the guest's entry function returned something that is no `wait`")
+        return self._ask(idle)
+
+    def _emit(self, header: dict[str, Any], parts: tuple[bytes, ...] = ()) -> None:
+        if self._send is not None:
+            self._send(build_frame(header, parts))
+
+
+_HANDLERS: dict[str, Callable[[GuestHost, dict[str, Any], list[memoryview], bytes], None]] = {
+    "start": GuestHost._start,
+    "cell": GuestHost._cell,
+    "write_file": GuestHost._write_file,
+    "read_file": GuestHost._read_file,
+    "list_files": GuestHost._list_files,
+}
+
+
+def build_frame(header: dict[str, Any], parts: tuple[bytes, ...] = ()) -> bytes:
+    """A frame from a header that lists its attachments. `"type"` stands first."""
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    body = sum(map(len, parts))
+    return b"".join((_PREFIX.pack(4 + len(raw) + body, len(raw)), raw, *parts))
+
+
+def _split(frame: bytes) -> tuple[dict[str, Any], list[memoryview]]:
+    """Header and attachments of a frame that the host wrote."""
+    _, header_length = _PREFIX.unpack_from(frame)
+    start = _PREFIX.size + header_length
+    header: dict[str, Any] = json.loads(frame[_PREFIX.size : start])
+    view, parts = memoryview(frame), []
+    for length in header["attachments"]:
+        parts.append(view[start : start + length])
+        start += length
+    return header, parts
