@@ -13,10 +13,10 @@ MAX_LINE_CHARS: Final = 200
 """Of a quoted line of code."""
 _MESSAGE_CHARS: Final = 2000
 """Of an error's message; its end says more than its middle."""
-_FINAL_ANSWER: Final = "final_answer"
 
 _CONTINUE: Final = (
-    "If this answers the task, reply with a ```python block that calls final_answer(...). Otherwise go on with the next block."
+    "If this answers the task, reply with a ```python block that calls final_answer(...). "
+    "Otherwise go on with the next block."
 )
 _REPAIR: Final = "Fix it and reply with a new ```python block."
 _HINTS: Final = {
@@ -38,7 +38,7 @@ def observe(cell: Cell, code: str, *, max_chars: int) -> str:
     return _compose(_cell_parts(cell, code, max_chars), cell.error is not None)
 
 
-def observe_loss(error: ClocheError, code: str, *, max_chars: int) -> str:
+def observe_loss(error: ClocheError, *, max_chars: int) -> str:
     """The observation for a cell that ended with an error of the sandbox; `error.cell` may hold its output."""
     parts: list[str] = []
     kept = isinstance(error, TimedOut) and error.state_kept
@@ -55,9 +55,8 @@ def observe_loss(error: ClocheError, code: str, *, max_chars: int) -> str:
     return _compose(parts, failed=True)
 
 
-def observe_no_code(reason: str, reply: str) -> str:
+def observe_no_code(reason: str) -> str:
     """What the model is told when its reply holds no code."""
-    del reply  # never echoed: small models copy what they see
     return (
         f"{reason} Reply with one ```python block and nothing else. To give the result of the task:\n"
         "```python\nfinal_answer(result)\n```"
@@ -92,7 +91,7 @@ def _cell_parts(cell: Cell, code: str, max_chars: int) -> list[str]:
 
 
 def _output_parts(cell: Cell, max_chars: int) -> list[str]:
-    parts = []
+    parts: list[str] = []
     if cell.stdout.strip():
         parts.append(f"Output:\n{shorten(cell.stdout.rstrip(), max_chars)}")
     if cell.stderr.strip():

@@ -1,7 +1,7 @@
 """Fetches the image's inputs from npm through Deno, and runs their tools under it.
 
-Every file that is used is pinned twice: its package by `deno.lock`, the file itself by `PINNED`. Nothing is fetched when the
-cache already holds the pinned files, so a second build works offline.
+Each file that is used is pinned twice: its package by `deno.lock`, the file itself by `PINNED`. Nothing is fetched when
+the cache already holds the pinned files, so a second build works offline.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from ..runtime.errors import ImageError
@@ -68,7 +69,7 @@ def fetch_inputs(cache: Path, progress: Callable[[str], None]) -> NpmInputs:
         files = _pinned_files(cache)
     if files is None:
         raise ImageError(
-            f"the npm packages in {cache} are not the pinned ones; delete that folder and run `cloche image build` again"
+            f"the npm packages in {cache} are not the pinned ones; delete it and run `cloche image build` again"
         )
     return NpmInputs(deno, cache, files)
 
@@ -76,16 +77,14 @@ def fetch_inputs(cache: Path, progress: Callable[[str], None]) -> NpmInputs:
 def deno_executable() -> Path:
     """The Deno of the `deno` wheel."""
     try:
-        import deno
+        wheel = import_module("deno")
     except ImportError:
-        raise ImageError(
-            "building an image needs Deno; install it with: pip install 'cloche[build]'"
-        ) from None
-    return Path(deno.find_deno_bin())
+        raise ImageError("building an image needs Deno; install it with: pip install 'cloche[build]'") from None
+    return Path(str(wheel.find_deno_bin()))
 
 
 def run_tool(inputs: NpmInputs, tool: str, arguments: Sequence[str], workspace: Path) -> None:
-    """Run one of binaryen's command line tools. It may read its own script and read and write `workspace`, nothing else.
+    """Run one of binaryen's command line tools. It may read its own script, read and write `workspace`, and no more.
 
     Raises:
         ImageError: it failed; the message has the last lines it wrote.
@@ -118,11 +117,20 @@ def _script(inputs: NpmInputs, tool: str) -> Path:
 
 def _install(deno: Path, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    command = [str(deno), "install", "--frozen", "--quiet", f"--config={HOST_DIR / 'deno.json'}", f"--lock={HOST_DIR / 'deno.lock'}"]
+    command = [
+        str(deno),
+        "install",
+        "--frozen",
+        "--quiet",
+        f"--config={HOST_DIR / 'deno.json'}",
+        f"--lock={HOST_DIR / 'deno.lock'}",
+    ]
     try:
         _run(command, HOST_DIR, _environment(cache, _NETWORK_VARIABLES), _FETCH_TIMEOUT_S)
     except _ToolFailed as exc:
-        raise ImageError(f"the npm packages of the image could not be fetched; is there a network? Deno says: {exc}") from None
+        raise ImageError(
+            f"the npm packages of the image could not be fetched; is there a network? Deno says: {exc}"
+        ) from None
 
 
 class _ToolFailed(Exception):
@@ -132,7 +140,13 @@ class _ToolFailed(Exception):
 def _run(command: list[str], directory: Path, environment: dict[str, str], timeout_s: float) -> None:
     try:
         done = subprocess.run(  # noqa: S603  # our own executable and arguments
-            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise _ToolFailed(f"no answer in {timeout_s:.0f} s") from None
@@ -146,8 +160,8 @@ def _environment(cache: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _pinned_files(cache: Path) -> dict[str, Path] | None:
-    """Each pinned file, or None if one is missing or differs. Deno's cache has a folder per registry: any may hold it."""
-    found = {}
+    """Each pinned file, or None if one is missing or differs. Deno's cache has a folder per registry; any may do."""
+    found: dict[str, Path] = {}
     for key, digest in PINNED.items():
         match = next((path for path in sorted(cache.glob(f"npm/*/{key}")) if _sha256(path) == digest), None)
         if match is None:

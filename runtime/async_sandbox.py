@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from .async_runner import loop_runner
+from .async_runner import LoopRunner
 from .cell import Cell
 from .execution import Execution
 from .limits import Limits
@@ -67,10 +68,12 @@ class AsyncSandbox:
         on_output: OnOutput | None = None,
     ) -> Cell:
         """Run one cell, as `Sandbox.run`. Async tools run on this loop, with this task's context variables."""
-        hook = LoopHook()
-        async with loop_runner(hook, self._core.has_async_tools) as runner:
-            execution = self._core.begin_cell(code, deadline_s, inputs, on_output, runner)
-            await _ended(execution, hook)
+        runner = LoopRunner(LoopHook())
+        execution = self._core.begin_cell(code, deadline_s, inputs, on_output, runner)
+        if self._core.has_tools:
+            await runner.serve(partial(_ended, execution, runner))
+        else:
+            await _ended(execution, runner)
         return execution.result()
 
     async def write_file(self, path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -129,17 +132,16 @@ class AsyncSandbox:
 
 
 async def _settled(execution: Execution[T]) -> T:
-    await _ended(execution, LoopHook())
+    await _ended(execution, LoopRunner(LoopHook()))
     return execution.result()
 
 
-async def _ended(execution: Execution[T], hook: LoopHook) -> None:
-    event = anyio.Event()
-    execution.add_done_callback(lambda: hook.call(event.set))
+async def _ended(execution: Execution[T], runner: LoopRunner) -> None:
+    execution.add_done_callback(runner.wake)
     try:
-        await event.wait()
+        await runner.wait_until(lambda: execution.over)
     finally:
         if not execution.over:
             execution.cancel()
             with anyio.CancelScope(shield=True):  # bounded by the kill ladder
-                await event.wait()
+                await runner.wait_until(lambda: execution.over)

@@ -29,8 +29,8 @@ class RuntimeConfig(BaseModel):
     """Path of the image; None: the one that came with the package, or the built one in the cache."""
     max_sandboxes: int = Field(1000, ge=1, le=100_000)
     """Sandboxes open at once, of both isolations. One more raises `PoolExhausted`."""
-    warm_workers: int = Field(1, ge=0, le=1000)
-    """Never-used workers kept ready (process isolation). One hides the fork for whoever opens one box at a time."""
+    warm_workers: int | None = Field(None, ge=0, le=1000)
+    """Never-used workers kept ready (process isolation). None: one, from the second sandbox on."""
     max_workers: int = Field(256, ge=1, le=10_000)
     """Worker processes alive at once, warm ones included."""
     start_deadline_s: float = Field(30.0, gt=0, le=3600)

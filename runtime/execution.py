@@ -91,7 +91,7 @@ class Execution(Generic[T]):
         self._over = False
         self._done = threading.Lock()
         self._done.acquire()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self._why: Why | None = None
         self._rung = 0
         self._serving = True
@@ -146,7 +146,7 @@ class Execution(Generic[T]):
                 self._error = None  # its traceback holds this frame: leave no cycle behind
         return self._value  # type: ignore[return-value]  # set whenever there is no error
 
-    def add_done_callback(self, callback: Callable[[], None]) -> None:
+    def add_done_callback(self, callback: Callable[[], object]) -> None:
         """Call `callback` when it has ended, on the thread that ends it, or now if that is over. It must not raise."""
         with self._gate:
             if not self._ended:
@@ -220,7 +220,10 @@ class Execution(Generic[T]):
         try:
             value = self._work.finish()
         except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
-            self._end(None, exc, lost=self._story(exc) if isinstance(exc, ProtocolError) else None)
+            late = self._late()
+            if late is not None:
+                late.__cause__ = exc
+            self._end(None, late or exc, lost=self._story(exc) if isinstance(exc, ProtocolError) else None)
         else:
             self._end(value, self._late(), lost=None)
 

@@ -1,7 +1,7 @@
 """The host's side of the fork server: starts it, asks it for workers, hears of their deaths.
 
-The rule: one reader thread per server takes its messages, and no caller ever waits for the server itself. A caller waits
-for its worker's `hello`, with a deadline; what the server says about pids and deaths arrives beside that.
+The rule: one reader thread per server takes its messages, and no caller ever waits for the server itself. A caller
+waits for its worker's `hello`, with a deadline; what the server says about pids and deaths arrives beside that.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..wasm_sandbox.fork_protocol import EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY, SOCKET_TYPE
 from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
-from .interpreter import start_python
+from .interpreter import WorkerProgram, start_python
 from .process_link import ProcessLink
 
-START_TIMEOUT_S = 60.0
+ENTRY = "cloche.wasm_sandbox.fork_server"
+START_DEADLINE_S = 60.0
 """Loading an image takes 0.1 s; a machine that swaps takes longer."""
-EXIT_TIMEOUT_S = 5.0
+EXIT_DEADLINE_S = 5.0
 """The server kills and reaps its workers first; after this it is killed, and the kernel kills them."""
 STDERR_BYTES = 4096
 """Of the reason of a failed start."""
@@ -34,11 +35,8 @@ _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 class ForkServer:
     """One fork server process. Safe to use from any thread; the caller closes it."""
 
-    def __init__(self, arguments: Sequence[str], *, module: str = "fork_server") -> None:
+    def __init__(self, program: WorkerProgram) -> None:
         """Start the process and wait until it has loaded its image.
-
-        Args:
-            arguments: what the module's `main` takes after socket and host pid.
 
         Raises:
             ImageError: it could not load the image; the message has its words.
@@ -52,8 +50,8 @@ class ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, SOCKET_TYPE)
         with theirs:
             try:
-                given = [str(theirs.fileno()), str(self._owner), *arguments]
-                self._process = start_python(module, given, [theirs])
+                given = [str(theirs.fileno()), str(self._owner)]
+                self._process = start_python(ENTRY, given, program, [theirs])
             except BaseException:
                 self._socket.close()
                 raise
@@ -79,7 +77,7 @@ class ForkServer:
         """
         if os.getpid() != self._owner:
             raise UsedAfterFork("this runtime belongs to the parent process; make a new one here")
-        frames, their_frames, control, their_control = _channels()
+        frames, their_frames, control, their_control = open_channels()
         with their_frames, their_control:
             process = ForkedProcess(self, next(self._numbers))
             link = ProcessLink(frames, control, process)
@@ -102,12 +100,12 @@ class ForkServer:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(EXIT_TIMEOUT_S)
+            self._process.wait(EXIT_DEADLINE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         if self._listener is not threading.current_thread():
-            self._listener.join(EXIT_TIMEOUT_S)
+            self._listener.join(EXIT_DEADLINE_S)
         if not self._listener.is_alive():
             self._socket.close()
 
@@ -119,7 +117,7 @@ class ForkServer:
     # --- start --------------------------------------------------------------------------------------------------------
 
     def _wait_ready(self) -> None:
-        self._socket.settimeout(START_TIMEOUT_S)
+        self._socket.settimeout(START_DEADLINE_S)
         try:
             message = self._socket.recv(MESSAGE.size)
         except OSError:
@@ -147,7 +145,7 @@ class ForkServer:
         for number in numbers:
             self._forget(number, None)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(EXIT_TIMEOUT_S)
+            self._process.wait(EXIT_DEADLINE_S)
 
     def _take_message(self) -> bool:
         data, ancillary, _flags, _address = self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), _CLOSE_ON_EXEC)
@@ -260,7 +258,7 @@ class ForkedProcess:
                 callback()
 
 
-def _channels() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
+def open_channels() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
     """Two connected pairs: frames (ours, the worker's), control (ours, the worker's)."""
     pairs: list[socket.socket] = []
     try:
@@ -280,7 +278,7 @@ def _failed_start(process: subprocess.Popen[bytes]) -> ImageError | ConfigError:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return ConfigError(f"the fork server was not ready within {START_TIMEOUT_S:g} s")
+        return ConfigError(f"the fork server was not ready within {START_DEADLINE_S:g} s")
     lines = _stderr_text(process).strip().splitlines() or [f"exit code {status}"]
     name, _, message = lines[-1].partition(": ")
     if name.rpartition(".")[2] == ImageError.__name__:

@@ -1,7 +1,7 @@
 """Workers that nobody has used: some kept warm, the rest forked when asked for.
 
-The rule: a worker is leased once and never comes back, and a process holds its place under `max_workers` until it is dead
-and reaped, whoever killed it. No lock is held while a process starts or ends.
+The rule: a worker is leased once and never comes back, and a process holds its place under `max_workers` until it is
+dead and reaped, whoever killed it. No lock is held while a process starts or ends.
 """
 
 from __future__ import annotations
@@ -12,34 +12,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from .errors import ClocheError, PoolExhausted, ProtocolError, RuntimeClosed, UsedAfterFork, WorkerCrashed
+from .errors import ClocheError, PoolExhausted, RuntimeClosed, UsedAfterFork, WorkerCrashed
 from .limits import Limits
 from .process_link import ProcessLink
+from .worker_makers import WorkerMaker
 
 MAX_WORKERS = 256
 """Each worker costs the host three descriptors and the machine about 7 MB; the usual 1024 descriptors allow 300."""
-DEFAULT_WARM = 1
-"""Kept ready once a second sandbox was asked for. The first one never starts a spare: a script with one sandbox pays for
+FILL_FROM_LEASE = 2
+"""The spare is made from the second sandbox on, unless their number was set by hand. A script with one sandbox pays for
 one worker, and a service pays for one cold start more in its life."""
-READY_TIMEOUT_S = 30.0
-"""A warm worker that takes longer is given up."""
-CLOSE_TIMEOUT_S = 5.0
+READY_DEADLINE_S = 30.0
+"""A spare that takes longer is given up."""
+CLOSE_DEADLINE_S = 5.0
 YOUNG_S = 1.0
-"""A warm worker that dies younger than this is not replaced before the next lease: something is wrong with this machine."""
+"""A spare that dies younger than this is not replaced before the next lease: something is wrong with this machine."""
 RETRY_AFTER_S = 0.25
-
-
-class WorkerMaker(Protocol):
-    """A fork server, or what stands in for it where processes cannot fork."""
-
-    @property
-    def alive(self) -> bool: ...
-
-    def start_worker(self) -> ProcessLink: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +54,13 @@ class WorkerPool:
     ) -> None:
         """
         Args:
-            make: starts the fork server; called again when that has died.
-            warm: workers kept ready from the first lease on. None: `DEFAULT_WARM` from the second lease on.
-            max_workers: processes alive at once, warm ones included.
+            make: starts the fork server; called at the first lease, and again when it has died.
+            warm: spares kept ready from the first lease on. None: one, from the second lease on.
+            max_workers: processes alive at once, spares included.
         """
         self._make = make
-        self._size = min(DEFAULT_WARM if warm is None else warm, max_workers)
-        self._fill_from_lease = 2 if warm is None else 1
+        self._size = min(1 if warm is None else warm, max_workers)
+        self._fill_from_lease = FILL_FROM_LEASE if warm is None else 1
         self._max_workers = max_workers
         self._owner = os.getpid()
         self._changed = threading.Condition(threading.Lock())
@@ -121,13 +110,13 @@ class WorkerPool:
             self._changed.notify_all()
         for link in links:
             link.kill()
-        give_up_at = time.monotonic() + CLOSE_TIMEOUT_S
+        give_up_at = time.monotonic() + CLOSE_DEADLINE_S
         for link in links:
             link.close(max(0.0, give_up_at - time.monotonic()))
         if maker is not None:
             maker.close()
         if refiller is not None:
-            refiller.join(CLOSE_TIMEOUT_S)
+            refiller.join(CLOSE_DEADLINE_S)
 
     # --- places -------------------------------------------------------------------------------------------------------
 
@@ -158,6 +147,7 @@ class WorkerPool:
                 self._leased_total += 1
                 self._leased_warm += 1
                 return link
+            link.close(0)
         return None
 
     def _has_place(self) -> bool:
@@ -195,12 +185,12 @@ class WorkerPool:
             closed = self._closed
         link.process.on_exit(lambda: self._gone(link))
         if closed:
-            link.close(CLOSE_TIMEOUT_S)
+            link.close(CLOSE_DEADLINE_S)
             raise RuntimeClosed("the runtime was closed")
         try:
             link.wait_hello(max(0.0, give_up_at - time.monotonic()))
         except ClocheError:
-            link.close(CLOSE_TIMEOUT_S)
+            link.close(CLOSE_DEADLINE_S)
             self._check_open()
             raise
         return link
@@ -228,12 +218,13 @@ class WorkerPool:
         """A process is dead and reaped. Called by whoever noticed, on any thread."""
         with self._changed:
             self._live.discard(link)
-            for warm in self._warm:
-                if warm.link is link:
-                    self._warm.remove(warm)
-                    self._paused = time.monotonic() - warm.since < YOUNG_S
-                    break
+            spare = next((warm for warm in self._warm if warm.link is link), None)
+            if spare is not None:
+                self._warm.remove(spare)
+                self._paused = time.monotonic() - spare.since < YOUNG_S
             self._changed.notify_all()
+        if spare is not None:
+            link.close(0)  # nobody else will: this frees its descriptors
 
     # --- keeping some warm --------------------------------------------------------------------------------------------
 
@@ -253,16 +244,19 @@ class WorkerPool:
         then tells its caller the reason."""
         while self._wait_until_wanted():
             try:
-                link = self._start_once(time.monotonic() + READY_TIMEOUT_S)
+                link = self._start_once(time.monotonic() + READY_DEADLINE_S)
             except (ClocheError, OSError):
                 link = None
             with self._changed:
                 self._starting -= 1
-                if link is None:
+                if link is None or link.process.exited:
                     self._paused = True
-                elif not link.process.exited and not self._closed:
+                elif not self._closed:
                     self._warm.append(_Warm(link, time.monotonic()))
+                    link = None
                 self._changed.notify_all()
+            if link is not None:
+                link.close(CLOSE_DEADLINE_S)
 
     def _wait_until_wanted(self) -> bool:
         """True with a place reserved for one more warm worker; False at the close."""

@@ -1,8 +1,8 @@
 """A worker process as a `WorkerLink`: a stream socket for frames, another for control, and a hold on the process.
 
-The rule: everything read here is hostile. A frame's lengths are checked before it is stored, the control socket is read
-once, when the worker is dead, for at most one bounded line, and whatever goes wrong ends the worker. A thread that hangs
-in a read or a write is woken by `kill`, which needs nothing of the worker.
+The rule: everything read here is hostile. A frame's lengths are checked before it is stored, the control socket is
+read once, when the worker is dead, for at most one bounded line, and whatever goes wrong ends the worker. A thread that
+hangs in a read or a write is woken by `kill`, which needs nothing of the worker.
 """
 
 from __future__ import annotations
@@ -215,14 +215,15 @@ class ProcessLink:
 
     def _crashed(self) -> WorkerCrashed | PoolExhausted:
         """The error for a channel that broke. A worker that only closed its socket is killed first."""
-        killed = self._killed
+        by_us = "it was killed by its host" if self._killed else ""
         if not self.process.wait(DEATH_NOTICE_S / 10):
             self.process.kill()
             self.process.wait(DEATH_NOTICE_S)
+            by_us = by_us or "it closed its channel and was killed for that"
         if self.process.failure is not None:
             return PoolExhausted(self.process.failure, retry_after_s=RETRY_AFTER_S)
         status = self.exit_status
-        reason = "it was killed by its host" if killed else _reason(status, self._last_words())
+        reason = by_us or _reason(status, self._last_words())
         return WorkerCrashed(f"the worker is gone: {reason}", exit_status=status)
 
     def _last_words(self) -> str:

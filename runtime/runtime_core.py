@@ -9,23 +9,19 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from .config import RuntimeConfig, config_from_environment
 from .errors import PoolExhausted, RuntimeClosed, UsedAfterFork
 from .links import WorkerSource
 from .servers import ServerThreads
 from .supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
+from .tool_loop import ToolLoop
+from .tool_threads import BoundedThreads
 
 Isolation = Literal["process", "thread"]
 
@@ -98,14 +94,13 @@ class RuntimeCore:
         self.servers = ServerThreads()
         self.supervisor = Supervisor()
         self.reaper = Reaper()
+        self.tool_threads = BoundedThreads(self.servers, config.tool_threads)
+        self.tool_loop = ToolLoop()
         self._sources: dict[Isolation, WorkerSource] = dict(sources or {})
         self._pid = os.getpid()
         self._gate = threading.RLock()
         self._open: set[Closable] = set()
         self._closed = False
-        self._stack = ExitStack()
-        self._portal: BlockingPortal | None = None
-        self._tool_pool: Executor | None = None
 
     @property
     def closed(self) -> bool:
@@ -132,7 +127,9 @@ class RuntimeCore:
         self.check()
         with self._gate:
             if len(self._open) >= self.config.max_sandboxes:
-                message = f"{self.config.max_sandboxes} sandboxes are open (max_sandboxes); close one or try again later"
+                message = (
+                    f"{self.config.max_sandboxes} sandboxes are open (max_sandboxes); close one or try again later"
+                )
                 raise PoolExhausted(message, retry_after_s=RETRY_AFTER_S)
             self._open.add(sandbox)
         self.reaper.start()
@@ -149,24 +146,6 @@ class RuntimeCore:
             if isolation not in self._sources:
                 self._sources[isolation] = _new_source(isolation, self.config)
             return self._sources[isolation]
-
-    def portal(self) -> BlockingPortal:
-        """The loop of the blocking face, on a thread of its own: async tools run there."""
-        with self._gate:
-            self.check()
-            if self._portal is None:
-                from anyio.from_thread import start_blocking_portal  # 30 ms of asyncio that most boxes never need
-
-                self._portal = self._stack.enter_context(start_blocking_portal())
-            return self._portal
-
-    def tool_pool(self) -> Executor:
-        """Threads for `.aio` calls of sync tools."""
-        with self._gate:
-            self.check()
-            if self._tool_pool is None:
-                self._tool_pool = ThreadPoolExecutor(self.config.tool_threads, thread_name_prefix="cloche-tool")
-            return self._tool_pool
 
     def walls(self, isolation: Isolation) -> list[Wall]:
         """The layers around a guest of this isolation, on this machine."""
@@ -193,17 +172,10 @@ class RuntimeCore:
             box.close()
         for source in sources:
             source.close()
-        if self._tool_pool is not None:
-            self._tool_pool.shutdown(wait=False, cancel_futures=True)
-        if self._portal is not None:
-            self.reaper.put(self._end_portal)  # not waited for: an async tool may block its loop for ever
+        self.tool_loop.close()
         self.servers.close()
         self.supervisor.close()
         self.reaper.close()
-
-    def _end_portal(self) -> None:
-        error = RuntimeClosed("the runtime was closed")
-        self._stack.__exit__(RuntimeClosed, error, None)  # with an error, anyio cancels what still runs there
 
 
 def _new_source(isolation: Isolation, config: RuntimeConfig) -> WorkerSource:
@@ -212,9 +184,9 @@ def _new_source(isolation: Isolation, config: RuntimeConfig) -> WorkerSource:
         from .thread_link import ThreadSource
 
         return ThreadSource(config.image)
-    from .pool import Pool
+    from .process_source import ProcessSource
 
-    return Pool(config)
+    return ProcessSource(config)
 
 
 # --- the default runtime ----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from .async_runner import portal_runner
 from .cell import Cell
 from .execution import Execution
 from .limits import Limits
@@ -94,7 +93,7 @@ class Sandbox:
             ConfigError: the deadline is longer than `wall_s`, or no number.
         """
         core = self._core
-        return _settled(core.begin_cell(code, deadline_s, inputs, on_output, portal_runner(core.runtime)))
+        return _settled(core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop))
 
     def write_file(self, path: str | os.PathLike[str], data: bytes | str) -> None:
         """Write a file into the sandbox's own file system; parent directories are made, str is written as UTF-8.
@@ -140,7 +139,9 @@ class Sandbox:
         self._core.check()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -18,15 +18,16 @@ from functools import partial
 from typing import TypeVar
 
 from .cell import Cell
+from .dispatch import AsyncRunner
 from .errors import ConfigError, SandboxBusy, SandboxClosed, UsedAfterFork
 from .execution import Execution, Why, Work
 from .limits import Limits
-from .links import LeasedLink, WorkerLink
+from .links import FrameSink, LeasedLink, WorkerLink
 from .output import OnOutput
 from .protocol import ListFiles, ReadFile
 from .runtime_core import Isolation, RuntimeCore
-from .session import AsyncRunner, CellRequest, Session
-from .tools import Tool
+from .session import CellRequest, Session
+from .tools import Tool, ToolTable
 from .work import FileWork, StartWork, checked_path, write_work
 
 ENGINES = ("wasmtime",)
@@ -49,7 +50,7 @@ class CellWork:
         self._session = session
         self._cell: Cell | None = None
         self.frame = session.begin_cell(request)
-        self.sink = SessionSink(session)
+        self.sink: FrameSink = session
 
     def finish(self) -> Cell:
         self._cell = self._session.end_cell()
@@ -62,21 +63,6 @@ class CellWork:
         self._session.abort(why.value)
 
 
-class SessionSink:
-    """The session as a link sees it."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._take = session.on_frame
-
-    @property
-    def finished(self) -> bool:
-        return self._session.finished
-
-    def __call__(self, frame: bytes | memoryview, /) -> bytes | None:
-        return self._take(frame)
-
-
 class SandboxCore:
     """State of one sandbox, without a word about blocking or awaiting: each `begin_...` gives an `Execution`."""
 
@@ -86,7 +72,7 @@ class SandboxCore:
         self.runtime = runtime
         self.limits = limits or Limits()
         self.isolation: Isolation = isolation  # type: ignore[assignment]  # checked by `check_options`
-        self._tools = tuple(tools)
+        self._tools = ToolTable(tools)
         self._session = Session(self._tools, self.limits)
         self._pid = os.getpid()
         self._gate = threading.Lock()
@@ -95,6 +81,10 @@ class SandboxCore:
         self._claimed = False
         self._execution: Execution[object] | None = None
         self._link: WorkerLink | None = None
+
+    @property
+    def has_tools(self) -> bool:
+        return bool(self._tools)
 
     @property
     def state(self) -> State:
@@ -140,7 +130,7 @@ class SandboxCore:
                 on_output=on_output,
                 context=copy_context(),
                 async_runner=async_runner,
-                thread_pool=self.runtime.tool_pool,
+                thread_pool=lambda: self.runtime.tool_threads,
                 deadline_monotonic=started + allowed_s,
             )
             work = CellWork(self._session, request)
@@ -169,7 +159,12 @@ class SandboxCore:
                 self._claimed = False
                 raise self._closed_error()
             self._execution = execution  # type: ignore[assignment]  # only stopped through this name, never asked
-        execution.start(self.runtime.servers, self.runtime.supervisor)
+        try:
+            execution.start(self.runtime.servers, self.runtime.supervisor)
+        except BaseException:  # a KeyboardInterrupt may come when it already runs
+            execution.cancel()
+            execution.join()
+            raise
         return execution
 
     def _allowed(self, deadline_s: float | None) -> float:
@@ -216,7 +211,9 @@ class SandboxCore:
 
     def _take(self) -> None:
         if self._claimed:
-            raise SandboxBusy("a request is running in this sandbox; wait for it, interrupt it, or open another sandbox")
+            raise SandboxBusy(
+                "a request is running in this sandbox; wait for it, interrupt it, or open another sandbox"
+            )
         self._claimed = True
 
     def _closed_error(self) -> SandboxClosed:

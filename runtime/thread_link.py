@@ -16,6 +16,7 @@ from ..wasm_sandbox.image.compile import compiled_module
 from ..wasm_sandbox.image.load import load_image
 from ..wasm_sandbox.image.store import find_image
 from ..wasm_sandbox.instance import Trapped
+from ..wasm_sandbox.program import STDLIB_PATH
 from ..wasm_sandbox.relay import GuestHost
 from ..wasm_sandbox.world import World
 from .errors import ProtocolError, WorkerCrashed
@@ -85,7 +86,7 @@ class ThreadSource:
         self._image_path = image
         self._gate = threading.Lock()
         self._engine: Engine | None = None
-        self._stdlib: object = None
+        self._base_files: dict[str, memoryview] = {}
 
     @property
     def prepared(self) -> bool:
@@ -96,7 +97,8 @@ class ThreadSource:
 
     def lease(self, limits: Limits, timeout_s: float) -> WorkerLink:
         engine = self._loaded()
-        world, files = World(os.urandom(32)), FileSystem(self._stdlib)
+        world = World(os.urandom(32))  # replaced by `start`, as are the quotas of 0
+        files = FileSystem(self._base_files, 0, 0, world.time_ns, random=world.random)
         instance = engine.instance(world, files, memory_bytes=limits.memory_mb * MIB)
         return ThreadLink(GuestHost(instance, world, files))
 
@@ -109,7 +111,7 @@ class ThreadSource:
         with self._gate:
             if self._engine is None:
                 image = load_image(self._image_path or find_image())
-                self._stdlib = image.stdlib
+                self._base_files = {STDLIB_PATH: image.stdlib}
                 self._engine = Engine.load(compiled_module(image, epochs=True), epochs=True)
             return self._engine
 

@@ -1,8 +1,8 @@
 """How a tool's arguments are read: one pydantic-core validator per tool, built once from the signature.
 
-The rule: a scalar parameter (`int`, `float`, `str`, `bytes`, `bool`) takes its own type only, and `float` an int too; no
-text becomes a number and no number a bool. Everything else takes what plain data can give: a list for a tuple or set, a
-dict for a dataclass, model or TypedDict, text for a date, UUID, path or enum. Inside a pydantic model its own config
+The rule: a scalar parameter (`int`, `float`, `str`, `bytes`, `bool`) takes its own type only, and `float` an int too:
+no text becomes a number, no number a bool. Everything else takes what plain data can give: a list for a tuple or set,
+a dict for a dataclass, model or TypedDict, text for a date, UUID, path or enum. Inside a pydantic model its own config
 decides. `Field(strict=False)` on a parameter wins over this.
 """
 
@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import ArgsKwargs, SchemaError, SchemaValidator, ValidationError
 
@@ -71,7 +71,7 @@ class ArgumentReader:
         try:
             bound: Arguments = self._validate(ArgsKwargs(args, kwargs))
         except ValidationError as exc:
-            raise BadArguments(self._explain(exc)) from None
+            raise BadArguments(f"{self._name}(): {explain(exc, self._parameters)}") from None
         return bound
 
     def json_schema(self, descriptions: Mapping[str, str]) -> dict[str, object]:
@@ -100,13 +100,16 @@ class ArgumentReader:
         except (PydanticSchemaGenerationError, PydanticUserError, SchemaError) as exc:
             raise ConfigError(f"tool {self._name!r}: a parameter has a type that no data fits: {_first(exc)}") from exc
 
-    def _explain(self, exc: ValidationError) -> str:
-        errors = exc.errors(include_url=False, include_input=False, include_context=False)
-        names = [parameter.name for parameter in self._parameters]
-        parts = [f"{_place(error['loc'], names)}{error['msg']}" for error in errors[:MAX_ERRORS]]
-        if len(errors) > MAX_ERRORS:
-            parts.append(f"and {len(errors) - MAX_ERRORS} more")
-        return f"{self._name}(): {'; '.join(parts)}"
+
+def explain(exc: ValidationError, parameters: Sequence[inspect.Parameter] = ()) -> str:
+    """What is wrong, by place, without the values."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [parameter.name for parameter in parameters if parameter.kind in positional]
+    errors = exc.errors(include_url=False, include_input=False, include_context=False)
+    parts = [f"{_place(error['loc'], names)}{error['msg']}" for error in errors[:MAX_ERRORS]]
+    if len(errors) > MAX_ERRORS:
+        parts.append(f"and {len(errors) - MAX_ERRORS} more")
+    return "; ".join(parts)
 
 
 def _named_only(parameter: inspect.Parameter) -> inspect.Parameter:
@@ -126,7 +129,7 @@ def _place(loc: tuple[int | str, ...], names: list[str]) -> str:
     if not loc:
         return ""
     first, *rest = loc
-    head = names[first] if isinstance(first, int) and first < len(names) else first
+    head = first if isinstance(first, str) else names[first] if first < len(names) else f"argument {first + 1}"
     return ".".join(str(part)[:60] for part in [head, *rest[:5]]) + ": "
 
 
@@ -221,9 +224,10 @@ def resolve_hints(function: Callable[..., object], names: Mapping[str, object], 
     while isinstance(source, functools.partial):
         source = inspect.unwrap(source.func)
     if not inspect.isroutine(source):  # an object with __call__
-        source = inspect.unwrap(type(source).__call__)  # type: ignore[operator]  # `function` is callable
+        source = inspect.unwrap(type(source).__call__)
+    local = dict(names) if "<locals>" in getattr(source, "__qualname__", "") else {}
     try:
-        return typing.get_type_hints(source, localns=dict(names), include_extras=True)
+        return typing.get_type_hints(source, localns=local, include_extras=True)
     except NameError as exc:
         raise ConfigError(f"tool {tool!r}: an annotation names {exc.name!r}, which is not defined there") from exc
     except (TypeError, SyntaxError, AttributeError) as exc:

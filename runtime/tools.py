@@ -115,7 +115,7 @@ class Tool:
             description=description,
             timeout_s=timeout_s,
             end_cell=end_cell,
-            names=sys._getframe(1).f_locals,  # noqa: SLF001  # as typing itself does, for types local to a function
+            names=sys._getframe(1).f_locals,  # as typing itself does, for types local to a function
         )
 
     def __call__(self, *args: object, **kwargs: object) -> typing.Any:
@@ -176,7 +176,7 @@ def tool(
     Raises:
         ConfigError: the name, the signature or an annotation cannot serve.
     """
-    names = sys._getframe(1).f_locals  # noqa: SLF001  # as typing itself does, for types local to a function
+    names = sys._getframe(1).f_locals  # as typing itself does, for types local to a function
 
     def wrap(function: Function) -> Tool:
         return Tool(function, name=name, description=description, timeout_s=timeout_s, end_cell=end_cell, names=names)
@@ -195,7 +195,7 @@ class ToolTable(Mapping[str, Tool]):
         """
         self._tools: dict[str, Tool] = {}
         for entry in tools:
-            found = Tool.from_function(entry)
+            found = entry if isinstance(entry, Tool) else Tool(entry)
             if found.name in self._tools:
                 raise ConfigError(f"two tools are named {found.name!r}; give one of them name=")
             self._tools[found.name] = found
@@ -246,19 +246,11 @@ def _doc_of(function: object) -> str | None:
 
 
 def _is_async(function: object, name: str) -> bool:
-    """Whether a call gives a coroutine."""
-    inner = inspect.unwrap(typing.cast("Function", function))
-    while isinstance(inner, functools.partial):
-        inner = inspect.unwrap(inner.func)
-    if not inspect.isroutine(inner):
-        inner = type(inner).__call__
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        raise ConfigError(f"tool {name!r} is a generator, and only data crosses; return a list")
-    # A sync wrapper around an async function (functools.wraps) is what it is itself; dispatch awaits what it returns.
-    return inspect.iscoroutinefunction(inner) and inspect.iscoroutinefunction(_outermost(function))
-
-
-def _outermost(function: object) -> object:
+    """Whether a call gives a coroutine. (Dispatch also awaits what a sync function returns, if it can be awaited.)"""
     while isinstance(function, functools.partial):
         function = function.func
-    return function if inspect.isroutine(function) else type(function).__call__
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"tool {name!r} is a generator, and only data crosses; return a list")
+    return inspect.iscoroutinefunction(function)

@@ -4,9 +4,9 @@ One source for both sides: the host imports it as `cloche.runtime.values`, the i
 needs nothing but the standard library and imports nothing of ours.
 
 A value is bytes: one format byte, then
-* PLAIN: None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset in the layout of `marshal` version 2, which
-  CPython writes in C. The guest side may read it with `marshal`, because the host wrote it; the host never does: its
-  `_Decoder` below builds nothing outside the set and counts before it builds.
+* PLAIN: None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset in the layout of `marshal` version 2,
+  which CPython writes in C. The guest side may read it with `marshal`, because the host wrote it; the host never does:
+  its `_Decoder` below builds nothing outside the set and counts before it builds.
 * EXTENDED: the same layout, with the tags of `_EXTENDED` for the datetime family and Decimal.
 
 No tag names a type, a module or an attribute. Both directions charge the same price for a value, so what one side may
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import marshal
+import marshal  # noqa: TID251  # only to write; see above
 import struct
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
@@ -99,7 +99,7 @@ def _encode_fast(value: object, limits: ValueLimits) -> bytes | None:
     """
     kind = type(value)
     if kind is float or value is None or kind is bool:
-        return b"\0" + marshal.dumps(value, 2)
+        return b"\0" + marshal.dumps(value, 2)  # type: ignore[arg-type]  # narrowed by `kind`
     if kind is str or kind is bytes:
         if len(value) * 4 > limits.size - _ITEM_COST:  # type: ignore[arg-type]  # narrowed by `kind`
             return None
@@ -108,12 +108,12 @@ def _encode_fast(value: object, limits: ValueLimits) -> bytes | None:
     elif not _is_plain(value, limits):
         return None
     try:
-        return b"\0" + marshal.dumps(value, 2)
+        return b"\0" + marshal.dumps(value, 2)  # type: ignore[arg-type]  # made of plain types
     except ValueError:
         return None
 
 
-def _is_plain(value: object, limits: ValueLimits) -> bool:
+def _is_plain(value: object, limits: ValueLimits) -> bool:  # noqa: C901  # one flat table of types, on the hot path
     """Whether the value is made of exact plain types and is within the limits. Iterative; stops at the first doubt."""
     room = limits.size
     bits = limits.int_bits
@@ -122,7 +122,7 @@ def _is_plain(value: object, limits: ValueLimits) -> bool:
     while level:
         room -= _ITEM_COST * len(level)
         depth -= 1
-        if room < 0 or depth < -1:
+        if room < 0 or depth < 0:
             return False
         below: list[object] = []
         for item in level:
@@ -141,10 +141,10 @@ def _is_plain(value: object, limits: ValueLimits) -> bool:
                         return False
                     room -= _integer_cost(size)
             elif kind is dict:
-                below += item  # type: ignore[operator]
+                below += item  # type: ignore[arg-type]
                 below += item.values()  # type: ignore[attr-defined]
             elif kind is list or kind is tuple or kind is set or kind is frozenset:
-                below += item  # type: ignore[operator]
+                below += item  # type: ignore[arg-type]
             elif kind is bytes:
                 room -= len(item)  # type: ignore[arg-type]
             elif kind is not float and item is not None and kind is not bool:
@@ -250,7 +250,7 @@ class _Encoder:
         if zone is not None and type(zone) is not dt.timezone:
             raise CrossError(f"time zone of type {type(zone).__name__}; use datetime.timezone", path)
         if zone is not None:
-            _check_unnamed(zone, path)  # type: ignore[arg-type]
+            _check_unnamed(zone, path)
         self.tagged(tag, f"{value.isoformat()};{value.fold}", path)
 
     def delta(self, tag: bytes, value: dt.timedelta, path: str) -> None:
@@ -349,11 +349,13 @@ def decode_counted(data: bytes | memoryview, limits: ValueLimits, root: str = "v
         raise ValueTooLarge("value_bytes", len(raw), limits.size, root)
     decoder = _Decoder(raw, limits, root)
     try:
-        (value,) = decoder.items(1, 0)
+        value = decoder.whole()
     except (IndexError, struct.error):
         raise BadValue("cut in the middle of a value") from None
     except UnicodeDecodeError:
         raise BadValue("text is not UTF-8") from None
+    except RecursionError:  # as in `encode`
+        raise ValueTooLarge("value_depth", limits.depth + 1, limits.depth, root) from None
     if decoder.at != len(raw):
         raise BadValue("bytes after the value")
     return value, limits.size - decoder.left
@@ -371,6 +373,15 @@ class _Decoder:
         self.left = limits.size
         self.root = root
         self.extended = raw[0] == EXTENDED
+
+    def whole(self) -> object:
+        """The value at the top."""
+        tag = self.raw[1]
+        if tag not in _OPENERS:
+            return self.items(1, 0)[0]
+        self.at = 2
+        self.left -= _ITEM_COST
+        return self.nested(tag, 0)
 
     def items(self, count: int, depth: int) -> list[object]:
         """The next `count` values, or with -1 all up to the end mark of a dict. The hot loop of the host.
@@ -416,8 +427,14 @@ class _Decoder:
         if depth >= self.limits.depth:
             raise ValueTooLarge("value_depth", depth + 1, self.limits.depth, self.root)
         if tag == _DICT:
+            if self.raw[self.at] == _END:
+                self.at += 1
+                return {}
             return _as_mapping(self.items(-1, depth + 1))
-        count = self.length()
+        count: int = _I32(self.raw, self.at)[0]
+        self.at += 4
+        if count < 0:
+            raise BadValue("negative length")
         if count * _ITEM_COST > self.left:
             raise self.too_large(count * _ITEM_COST - self.left)
         if count > len(self.raw) - self.at:

@@ -84,10 +84,10 @@ def _works(python: Path) -> bool:
 
 def _read_stamp() -> dict[str, str]:
     try:
-        stamp = json.loads(STAMP.read_text(encoding="utf-8"))
+        stamp: dict[str, str] = json.loads(STAMP.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return stamp if isinstance(stamp, dict) else {}
+    return stamp
 
 
 def _digest(path: Path, *more: str) -> str:

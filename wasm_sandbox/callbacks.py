@@ -53,7 +53,7 @@ def current_instance() -> Faulted | None:
     return _current.instance
 
 
-class entered:  # noqa: N801  # a context manager, written as a class because it stands around every call into wasm
+class entered:  # a context manager, written as a class because it stands around every call into wasm
     """Host imports called on this thread work for `instance`."""
 
     __slots__ = ("_before", "_instance")
@@ -96,7 +96,9 @@ class Linker:
     def instantiate(self, context: int) -> capi.Instance:
         """A new instance in the store behind `context`."""
         instance, trap = capi.Instance(), ctypes.c_void_p()
-        capi.check(lib.wasmtime_instance_pre_instantiate(self._pre, context, ctypes.byref(instance), ctypes.byref(trap)))
+        capi.check(
+            lib.wasmtime_instance_pre_instantiate(self._pre, context, ctypes.byref(instance), ctypes.byref(trap))
+        )
         if trap.value:
             raise capi.NativeError(capi.trap_text(trap.value))
         return instance
@@ -119,7 +121,7 @@ def _wrap(entry: ImportLike, parameters: tuple[int, ...], results: tuple[int, ..
                 result = fault
             if store is not None:
                 store(slots, result)
-        except BaseException as exc:  # noqa: BLE001  # wasm must never see a Python exception; it ends the instance instead
+        except BaseException as exc:  # noqa: BLE001  # wasm must never see a Python exception; it ends the instance
             if instance is not None:
                 instance.fault = exc
             return capi.new_trap("host import ended the instance")

@@ -1,8 +1,8 @@
 """The part of wasmtime's C API that we use, bound with ctypes: no more, so that a reader can check each line.
 
 The shared library is the one in the `wasmtime` wheel; its Python package is not imported (60 ms and a module-global for
-callback exceptions that races across threads). Struct layouts are those of the pinned version; a unit test compares every
-signature here with the wheel's own bindings.
+callback exceptions that races across threads). Struct layouts are those of the pinned version; a unit test compares
+every signature here with the wheel's own bindings.
 """
 
 from __future__ import annotations
@@ -52,11 +52,23 @@ class Instance(ctypes.Structure):
 
 
 class ValRaw(ctypes.Union):
-    _fields_ = [("i32", c_int32), ("i64", c_int64), ("f32", ctypes.c_float), ("f64", ctypes.c_double), ("v128", c_uint8 * 16)]
+    _fields_ = [
+        ("i32", c_int32),
+        ("i64", c_int64),
+        ("f32", ctypes.c_float),
+        ("f64", ctypes.c_double),
+        ("v128", c_uint8 * 16),
+    ]
 
 
 class _ValOf(ctypes.Union):
-    _fields_ = [("i32", c_int32), ("i64", c_int64), ("f64", ctypes.c_double), ("v128", c_uint8 * 16), ("ref", c_uint64 * 2)]
+    _fields_ = [
+        ("i32", c_int32),
+        ("i64", c_int64),
+        ("f64", ctypes.c_double),
+        ("v128", c_uint8 * 16),
+        ("ref", c_uint64 * 2),
+    ]
 
 
 class Val(ctypes.Structure):
@@ -164,7 +176,10 @@ def _load() -> ctypes.CDLL:
 
 
 def _check_version(package: Path) -> None:
-    """The layouts above are of one version. Its dist-info folder tells without importlib.metadata, which costs 15 ms."""
+    """The layouts above are of one version.
+
+    Its dist-info folder tells without importlib.metadata, which costs 15 ms.
+    """
     if (package.parent / f"wasmtime-{PINNED_VERSION}.dist-info").is_dir():
         return
     from importlib import metadata

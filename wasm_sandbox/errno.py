@@ -1,6 +1,6 @@
 """Error numbers as the guest's C library knows them: those of WASI, which Emscripten shares.
 
-They differ from the host's (`ENOENT` is 44 here), so the host's `errno` module must not be used for an answer to a guest.
+They differ from the host's (`ENOENT` is 44 here), so the host's `errno` module is not for answers to a guest.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from importlib import import_module
 from typing import NoReturn
 
 from . import process_state
@@ -127,7 +128,6 @@ class _Server:
         try:
             process_state.die_with_parent(self._pid)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._host.close()
             run_worker(socket.socket(fileno=frames_fd), socket.socket(fileno=control_fd), self._program)
         finally:
@@ -166,8 +166,7 @@ class _Server:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Entry of the process: descriptor of the host's socket, pid of the host, then what `load_program` takes."""
+    """Descriptor of the host's socket, pid of the host, module of the program, then what its `load_program` takes."""
     process_state.prepare("cloche-forks")
-    from .program import load_program  # after the environment is gone
-
-    serve(int(arguments[0]), int(arguments[1]), load_program(*arguments[2:]))
+    program: Program = import_module(arguments[2]).load_program(*arguments[3:])
+    serve(int(arguments[0]), int(arguments[1]), program)

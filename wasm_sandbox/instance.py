@@ -1,7 +1,8 @@
 """One live interpreter: its store, its memory, and the way in.
 
-An instance runs on one thread at a time. `interrupt` and `request_trap` may come from any thread at any moment, also while
-the instance is being closed. After a trap the interpreter's state is undefined and the instance refuses to be entered.
+An instance runs on one thread at a time. `interrupt` and `request_trap` may come from any thread at any moment, also
+while the instance is being closed. After a trap the interpreter's state is undefined and the instance refuses to be
+entered.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ def _no_host_call(_message: bytes) -> bytes:
 class Instance:
     """A fresh interpreter of an engine's image. Made by `Engine.instance`."""
 
-    def __init__(
-        self, engine: Engine, linker: Linker, world: World, files: FileSystem, memory_bytes: int
-    ) -> None:
+    def __init__(self, engine: Engine, linker: Linker, world: World, files: FileSystem, memory_bytes: int) -> None:
         self.engine = engine
         self.world = world
         self.files = files
@@ -164,7 +163,10 @@ class Instance:
                 ctypes.c_uint32.from_address(self._flag).value = 0
 
     def request_trap(self) -> bool:
-        """Stop the instance wherever it runs, also inside C loops. False if the module has no epoch checks. Any thread."""
+        """Stop the instance wherever it runs, also inside C loops. False if the module has no epoch checks.
+
+        Any thread.
+        """
         if not self.engine.epochs:
             return False
         self.stop_requested = True

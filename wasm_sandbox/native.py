@@ -1,7 +1,7 @@
 """wasmtime's engine and module as two small objects: configured in one place, compiled, loaded, released.
 
-`NativeEngine` is the only place that says how our code is compiled, so that the compiler of the image and the loader of a
-compiled module cannot disagree.
+`NativeEngine` is the only place that says how our code is compiled, so that the compiler of the image and the loader of
+a compiled module cannot disagree.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from . import capi
 from .capi import lib
 
 WASM_STACK_BYTES = 64 * 1024 * 1024
-"""CPython's recursion guard watches the stack in linear memory (10 MB); the native stack behind it needs about this much."""
+"""CPython's recursion guard watches the stack in linear memory (10 MB); the native stack behind it needs about this
+much.
+"""
 THREAD_STACK_BYTES = 80 * 1024 * 1024
 """Stack of a thread that may enter wasm: the above and room for the host's own frames. Virtual; touched pages only."""
 
@@ -67,7 +69,8 @@ class NativeModule:
         self.pointer = pointer
 
     def imports(self) -> list[tuple[str, str, tuple[int, ...], tuple[int, ...], int]]:
-        """(module, name, kinds of parameters, kinds of results, pointer to the function type) of each imported function.
+        """(module, name, kinds of parameters, kinds of results, pointer to the function type) of each imported
+        function.
 
         The vector behind the pointers is kept for the process's life, like the module.
         """

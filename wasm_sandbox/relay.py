@@ -1,8 +1,8 @@
 """One sandbox as its worker sees it: whole frames of the host in, whole frames out.
 
-`GuestHost` stands between the channel and the instance. It reads headers that the host wrote, passes on the frames that the
-guest builds after a look at their type, and adds what only it knows: CPU time, memory, artifacts, the file system. The same
-object runs in a worker process and, in thread isolation, in the host; the session behind it trusts neither.
+`GuestHost` stands between the channel and the instance. It reads headers that the host wrote, passes on the frames that
+the guest builds after a look at their type, and adds what only it knows: CPU time, memory, artifacts, the file system.
+The same object runs in a worker process and, in thread isolation, in the host; the session behind it trusts neither.
 """
 
 from __future__ import annotations
@@ -60,6 +60,11 @@ class GuestHost:
         """KeyboardInterrupt in the guest. Any thread."""
         self.instance.interrupt()
 
+    def clear_interrupt(self) -> None:
+        """Take back an interrupt that the guest has not seen. Its caller does this between two requests, not the
+        request itself: an interrupt may come before the first instruction of the cell that it is meant for."""
+        self.instance.clear_interrupt()
+
     def request_trap(self) -> bool:
         """Stop the guest for good, if the engine can. Any thread."""
         return self.instance.request_trap()
@@ -78,7 +83,6 @@ class GuestHost:
         self._emit({"type": "ready", "attachments": []})
 
     def _cell(self, header: dict[str, Any], _attachments: list[memoryview], frame: bytes) -> None:
-        self.instance.clear_interrupt()
         marker = self._files.generation
         started = time.thread_time()
         idle = self.instance.enter(frame)
@@ -108,7 +112,9 @@ class GuestHost:
         self._file_request(self._files.list_files)
 
     def _file_request(self, action: Callable[[], bytes | list[str] | None]) -> None:
-        error, paths, parts = None, [], ()
+        error: str | None = None
+        paths: list[str] = []
+        parts: tuple[bytes, ...] = ()
         try:
             found = action()
         except FsError as exc:
@@ -122,7 +128,9 @@ class GuestHost:
         self._emit(header, parts)
 
     def _artifacts(self, marker: int, count: int, size: int) -> tuple[list[tuple[str, bytes]], int]:
-        """Files under /out that are new or changed since the marker, as many as the caps allow, and the number left out."""
+        """Files under /out that are new or changed since the marker, as many as the caps allow, and the number left
+        out.
+        """
         found: list[tuple[str, bytes]] = []
         dropped = 0
         for path, length in self._files.changed_under(ARTIFACT_FOLDER, marker):

@@ -1,6 +1,6 @@
 """The one place where nondeterminism enters a sandbox: clocks, randomness and environment.
 
-Nothing else in the engine may read a clock or a random source on behalf of a guest; that is what makes a run recordable. The
+Nothing else in the engine may read a clock or a random source on behalf of a guest: that makes a run recordable. The
 state is plain data (two clock numbers, a key, a counter) and belongs to one sandbox. It reads nothing of the host's
 environment.
 """
@@ -14,7 +14,7 @@ from typing import Literal
 Clock = Literal["live", "fixed"]
 
 CLOCK_STEP_NS = 1_000
-"""Clocks are cut to whole microseconds, which is what the guest is told; a fixed clock advances by one step per read."""
+"""Clocks are cut to whole microseconds, and the guest is told so; a fixed clock advances by one step per read."""
 FIXED_START_NS = 1_767_225_600 * 1_000_000_000
 """2026-01-01 00:00 UTC, the fixed clock's start."""
 MIN_SEED_BYTES = 16
@@ -57,7 +57,7 @@ class World:
 
     @classmethod
     def fixed(cls) -> World:
-        """A world that is the same in every process: constant seed, clock that depends on reads only. For image builds."""
+        """A world that is the same in every process, for image builds: constant seed, a clock that only reads move."""
         return cls(_FIXED_SEED, clock="fixed")
 
     def reseed(self, seed: bytes) -> None:

@@ -1,18 +1,18 @@
 """The prompts: Jinja templates beside this file, one name and version each, replaceable as a whole.
 
-A template that names something which is not given raises; nothing renders as an empty string by accident. Templates run in
-Jinja's sandboxed environment and get strings and lists of strings only.
+A template that names something which is not given raises; nothing renders as an empty string by accident. Templates run
+in Jinja's sandboxed environment and get strings and lists of strings only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
-from typing import Final
+from typing import Final, cast
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -33,7 +33,7 @@ class Prompts:
     name: str
     version: int
     system: str = field(repr=False)
-    """Source of the system prompt. Gets `stubs`, `packages` (lists of strings) and `instructions` (a string or None)."""
+    """Source of the system prompt. Gets `stubs`, `packages` (lists of strings), `instructions` (a string or None)."""
     task: str = field(repr=False)
     """Source of the first user message. Gets `task` and `inputs` (items with `name`, `type`, `preview`)."""
 
@@ -56,7 +56,7 @@ def load_prompts(name: str = "code_agent", version: int = 1) -> Prompts:
     Raises:
         ConfigError: there are none.
     """
-    folder = files(__package__)
+    folder = files("cloche.agents.prompts")
     try:
         system, task = (
             (folder / f"{name}_v{version}_{part}.jinja").read_text(encoding="utf-8") for part in ("system", "task")
@@ -90,5 +90,5 @@ def _describe(name: str, value: object) -> dict[str, str]:
 def _type_name(value: object) -> str:
     kind = type(value).__name__
     if isinstance(value, str | bytes | list | tuple | dict | set | frozenset):
-        return f"{kind} of length {len(value)}"
+        return f"{kind} of length {len(cast('Sized', value))}"
     return kind

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import wasmtime
+
 from cloche.wasm_sandbox.callbacks import Linker
 from cloche.wasm_sandbox.engine import Exports
 from cloche.wasm_sandbox.instance import GuestExit, Instance, Trapped

@@ -4,6 +4,7 @@ import ctypes
 
 import pytest
 import wasmtime._bindings as theirs
+
 from cloche.wasm_sandbox import capi
 
 LAYOUTS = {

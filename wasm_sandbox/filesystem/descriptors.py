@@ -1,6 +1,6 @@
 """Open files: descriptor numbers, what they share after `dup`, reading, writing and seeking.
 
-The number of descriptors is capped. A read never returns more than the file has; a write asks the quota through the tree.
+The number of descriptors is capped. A read returns no more than the file has; a write asks the quota through the tree.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Descriptors:
             raise FsError(errno.EINVAL)
         if position > MAX_OFFSET:
             raise FsError(errno.EOVERFLOW)
-        if position == 0:
+        if position == 0 or position != open_file.position:
             open_file.listing = None
         open_file.position = position
         return position

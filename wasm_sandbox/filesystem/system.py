@@ -27,7 +27,7 @@ from .descriptors import (
     Output,
 )
 from .nodes import Device, DeviceName, Directory, File, FsError, Node, Quota
-from .tree import Place, Tree
+from .tree import PATH_MAX, Place, Tree
 
 HOME = b"/home/web_user"
 FOLDERS = (b"/tmp", b"/home", HOME, b"/out")
@@ -72,7 +72,7 @@ class FileSystem:
         self.output_left = DEFAULT_OUTPUT_BYTES
         """Bytes of raw output that are still passed on; the owner sets it anew for each cell. The rest is dropped."""
         self.output_dropped = 0
-        self.open_files = Descriptors(self.tree, random or (lambda _size: b""), self._pass_output)
+        self.open_files = Descriptors(self.tree, random or (lambda _size: b""), self.raw_output)
         self.umask = 0o022
         for path in (*FOLDERS, *IMAGE_FOLDERS):
             self._add_folder(path, sealed=path in IMAGE_FOLDERS)
@@ -88,7 +88,7 @@ class FileSystem:
         self.quota.max_files, self.quota.max_bytes = max_files, max_bytes
 
     def close(self) -> None:
-        """Drop all contents now. Parents and children refer to each other, so that otherwise a collection would be needed."""
+        """Drop all contents now: folders refer to each other, and nobody wants to wait for the garbage collector."""
         self.open_files.table.clear()
         stack = [self.tree.root]
         while stack:
@@ -151,6 +151,14 @@ class FileSystem:
             raise FsError(errno.EINVAL)
         self.tree.resize(node, size)
 
+    def raw_output(self, stream: int, data: bytes) -> None:
+        """Pass on what reached raw stdout (1) or stderr (2), as far as `output_left` goes; count the rest."""
+        passed = data[: self.output_left]
+        self.output_left -= len(passed)
+        self.output_dropped += len(data) - len(passed)
+        if passed:
+            self.output(stream, passed)
+
     # --- for the host -------------------------------------------------------------------------------------------------
 
     @property
@@ -168,23 +176,24 @@ class FileSystem:
         return bytes(node.data)
 
     def write_file(self, path: str, data: bytes) -> None:
-        """Make or replace a plain file, with the folders above it. The quota counts. Raises FsError, having changed
-        nothing but perhaps folders."""
+        """Make or replace a plain file, with the folders above it. The quota counts.
+
+        Raises:
+            FsError: nothing was changed, except that folders may have been made.
+        """
         raw = _encode(path)
         self._make_folders_above(raw)
         place = self.tree.find(self.cwd, raw)
-        node = place.node
-        if node is None:
-            node = self._create(place, O_CREAT, 0o666)
-        self._check_open(node, O_WRONLY)
-        if not isinstance(node, File):
-            raise FsError(errno.EINVAL)
-        if len(data) - node.size > self.quota.max_bytes - self.quota.bytes:
-            if not node.written or node.size == 0 and place.node is None:
-                self.tree.unlink(self.tree.find(self.cwd, raw))
+        if place.node is not None:
+            self._check_open(place.node, O_WRONLY)
+            if not isinstance(place.node, File):
+                raise FsError(errno.EINVAL)
+        replaced = 0 if place.node is None else place.node.size
+        if len(data) - replaced > self.quota.max_bytes - self.quota.bytes:
             raise FsError(errno.ENOSPC)
-        self.tree.resize(node, 0)
-        self.tree.write(node, 0, data)
+        file = place.node if isinstance(place.node, File) else self._create(place, O_CREAT, 0o666)
+        self.tree.resize(file, 0)
+        self.tree.write(file, 0, data)
 
     def list_files(self) -> list[str]:
         """Absolute paths of all plain files that are not part of the image, sorted."""
@@ -223,36 +232,35 @@ class FileSystem:
             raise FsError(errno.EROFS)
 
     def _make_folders_above(self, path: bytes) -> None:
-        for index, byte in enumerate(path):
-            if byte == ord("/") and index and self.tree.find(self.cwd, path[:index]).node is None:
-                self.tree.new_directory(self.tree.find(self.cwd, path[:index]), 0o755)
+        if len(path) > PATH_MAX:
+            raise FsError(errno.ENAMETOOLONG)
+        for above in _paths_above(path):
+            place = self.tree.find(self.cwd, above)
+            if place.node is None:
+                self.tree.new_directory(place, 0o755)
 
-    def _pass_output(self, stream: int, data: bytes) -> None:
-        passed = data[: self.output_left]
-        self.output_left -= len(passed)
-        self.output_dropped += len(data) - len(passed)
-        if passed:
-            self.output(stream, passed)
-
-    def _add_folder(self, path: bytes, *, sealed: bool) -> Directory:
+    def _add_folder(self, path: bytes, *, sealed: bool) -> None:
         above, _, name = path.rpartition(b"/")
         parent = self.tree.get_directory(self.tree.root, above or b"/")
-        folder = Directory(0, 0o755, 0, 0, 0, sealed=sealed, fixed=True)
-        return self._place(parent, name, folder, Directory)
+        self.tree.add_fixed(parent, name, Directory(0, 0o755, 0, 0, 0, sealed=sealed))
 
     def _add_devices(self) -> None:
         parent = self.tree.get_directory(self.tree.root, b"/dev")
         for name in _DEVICES:
-            self._place(parent, name.encode(), Device(0, 0o666, 0, 0, 0, fixed=True, name=name), Device)
+            self.tree.add_fixed(parent, name.encode(), Device(0, 0o666, 0, 0, 0, name=name))
 
     def _add_base_file(self, path: bytes, content: memoryview | bytes) -> None:
-        above, _, name = path.rpartition(b"/")
-        for index in [i for i, byte in enumerate(path) if byte == ord("/") and i]:
-            if self.tree.find(self.tree.root, path[:index]).node is None:
-                self._add_folder(path[:index], sealed=True)
-        parent = self.tree.get_directory(self.tree.root, above or b"/")
+        for above in _paths_above(path):
+            if self.tree.find(self.tree.root, above).node is None:
+                self._add_folder(above, sealed=True)
+        place = self.tree.find(self.tree.root, path)
         data = memoryview(content).toreadonly()
-        self._place(parent, name, File(0, 0o444, 0, 0, 0, sealed=True, fixed=True, data=data), File)
+        self.tree.add_fixed(place.parent, place.name, File(0, 0o444, 0, 0, 0, sealed=True, data=data))
+
+
+def _paths_above(path: bytes) -> list[bytes]:
+    """`/a`, `/a/b` for `/a/b/c`."""
+    return [path[:index] for index, byte in enumerate(path) if byte == ord("/") and index]
 
 
 def _encode(path: str) -> bytes:

@@ -1,13 +1,13 @@
 """The tree of files: looking paths up, making, moving and removing nodes, changing contents.
 
 Rules: every walk is bounded (path length, name length, number of symbolic links); the quota is asked before anything is
-allocated; nodes of the image are never changed. Permission bits are stored and not enforced, since the guest is its own root.
+allocated; nodes of the image are never changed. Permission bits are stored and not enforced: the guest is its own root.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from .. import errno
 from .nodes import Directory, File, FsError, Node, Quota, Symlink
@@ -46,7 +46,7 @@ class Tree:
         """Rises with every change; compare with `Node.placed` and `File.written`."""
         self._clock = clock
         self.next_ino = 2
-        self.root = Directory(1, 0o755, *[IMAGE_TIME_NS] * 3, fixed=True)
+        self.root = Directory(1, 0o755, IMAGE_TIME_NS, IMAGE_TIME_NS, IMAGE_TIME_NS, fixed=True)
         self.root.parent = self.root
 
     # --- looking up ---------------------------------------------------------------------------------------------------
@@ -57,17 +57,13 @@ class Tree:
         Args:
             follow: a symbolic link at the end is followed too.
         """
-        if not path:
-            raise FsError(errno.ENOENT)
-        if len(path) > PATH_MAX:
-            raise FsError(errno.ENAMETOOLONG)
-        node: Node = self.root if path.startswith(b"/") else start
-        parent, last = self.root, b""
-        rest = path.split(b"/")[::-1]
-        links = 0
+        rest = _components(path)
+        parent = self._base(start, path)
+        last, node, links = b"", cast("Node", parent), 0
         while rest:
             name = rest.pop()
             if name in (b"", b"."):
+                last = b"" if name else last
                 continue
             if not isinstance(node, Directory):
                 raise FsError(errno.ENOTDIR)
@@ -82,9 +78,9 @@ class Tree:
                 links += 1
                 if links > MAX_LINKS:
                     raise FsError(errno.ELOOP)
-                rest.extend(node.target.split(b"/")[::-1])
-                parent = self.root if node.target.startswith(b"/") else parent
-                node, last = parent, b""
+                rest.extend(_components(node.target))
+                node = parent = self._base(parent, node.target)
+                last = b""
             elif rest and not isinstance(node, Directory):
                 raise FsError(errno.ENOTDIR)
         return Place(parent, last, node, False)
@@ -257,13 +253,16 @@ class Tree:
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
-    def add_fixed(self, directory: Directory, name: bytes, make: Callable[[int, int], Node]) -> Node:
-        """A node of the sandbox itself, outside the quota. `make` gets the inode number and the time."""
-        node = make(self._next_inode(), IMAGE_TIME_NS)
+    def _base(self, directory: Directory, path: bytes) -> Directory:
+        return self.root if path.startswith(b"/") else directory
+
+    def add_fixed(self, directory: Directory, name: bytes, node: Node) -> None:
+        """Place a node of the sandbox itself, outside the quota."""
+        node.ino, node.fixed = self._next_inode(), True
+        node.atime_ns = node.mtime_ns = node.ctime_ns = IMAGE_TIME_NS
         if isinstance(node, Directory):
             node.parent = directory
         directory.entries[name] = node
-        return node
 
     def _next_inode(self) -> int:
         self.next_ino += 1
@@ -332,6 +331,15 @@ class Tree:
 
 _MISSING = Node(0, 0, 0, 0, 0)
 """Stands for a last name that does not exist. Never placed in a tree."""
+
+
+def _components(path: bytes) -> list[bytes]:
+    """The names of a path, last one first."""
+    if not path:
+        raise FsError(errno.ENOENT)
+    if len(path) > PATH_MAX:
+        raise FsError(errno.ENAMETOOLONG)
+    return path.split(b"/")[::-1]
 
 
 def _child(directory: Directory, name: bytes, rest: list[bytes]) -> Node:

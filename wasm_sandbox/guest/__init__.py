@@ -1,7 +1,7 @@
 """The Python that runs inside the sandbox: `_cloche` in the guest, never imported by the host.
 
-Rule: nothing here is a wall. Guest code may change any of it and harms its own sandbox only; the host checks every byte.
-What this package owes is to stay standing under ordinary accidents, and to be quick.
+Rule: nothing here is a wall. Guest code may change any of it and harms its own sandbox only; the host checks every
+byte. What this package owes is to stay standing under ordinary accidents, and to be quick.
 
 `install()` makes the entry function; the image builder calls it once, before the memory is baked.
 """

@@ -15,13 +15,13 @@ from .interrupts import Interrupts
 from .streams import Output
 
 _look_for_signals = repr
-"""CPython looks for signals at the start of every `repr`; after a wait that the interrupt ended it should do so soon."""
+"""CPython looks for signals at the start of every `repr`. After a wait that the interrupt ended, look soon."""
 
 
 class ToolError(Exception):
     """A tool failed. `type` is the name of the error on the host, `message` what it said."""
 
-    def __init__(self, message: str = "", type: str = "ToolError") -> None:  # noqa: A002  # the field's public name
+    def __init__(self, message: str = "", type: str = "ToolError") -> None:
         super().__init__(message, type)
         self.message = message
         self.type = type
@@ -31,7 +31,7 @@ class ToolError(Exception):
 
 
 class CellEnd(SystemExit):
-    """A tool ended the cell. A SystemExit, so that asyncio lets it through at once and `except Exception` does not see it."""
+    """A tool ended the cell. A SystemExit: asyncio lets it through at once, and `except Exception` does not see it."""
 
 
 class Calls:

@@ -8,8 +8,9 @@ from the host are trusted.
 from __future__ import annotations
 
 import json
-import marshal
+import marshal  # noqa: TID251  # reads what the host wrote, inside the sandbox
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ else:
 _PREFIX = struct.Struct("<II")
 _pack = _PREFIX.pack
 _unpack = _PREFIX.unpack_from
-_scan = json.JSONDecoder().scan_once
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _quote = json.encoder.encode_basestring
-_load_plain = marshal.loads
+_load_plain = marshal.loads  # noqa: S302
 _decode_value = values.decode
 _FROM_HOST = values.ValueLimits(size=2**40, depth=500, digits=200_000)
 """The host has checked its own values; these bounds only keep the decoder's arithmetic finite."""

@@ -1,8 +1,8 @@
 """The interrupt: a KeyboardInterrupt at any bytecode of the user's code, and never in ours.
 
 Rule: while `armed` is False the signal is only noted. The runner arms it for as long as user code is on the stack (its
-code, its `__repr__`, its `__str__`). Some functions of ours are on that stack as well; those that must not be torn apart
-are `protect`ed: a signal that finds one of them on top is noted, and they call `checkpoint` where it does no harm.
+code, its `__repr__`, its `__str__`). Some functions of ours are on that stack as well; those that must not be torn
+apart are `protect`ed: a signal that finds one of them on top is noted, and they call `checkpoint` where it is safe.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
+_getsignal = signal.getsignal
 _signal = signal.signal
-_SIGINT = signal.SIGINT
+_SIGINT = int(signal.SIGINT)
 
 
 class Interrupts:
@@ -27,11 +28,13 @@ class Interrupts:
         """Noted, not raised yet."""
         self.seen = False
         """An interrupt reached this cell."""
+        self._handler = self._on_signal
         self._protected: set[int] = {id(Interrupts.call.__code__)}
 
     def install(self) -> None:
         """Take SIGINT. User code may have taken it away, so the runner calls this for each cell."""
-        _signal(_SIGINT, self._on_signal)
+        if _getsignal(_SIGINT) is not self._handler:
+            _signal(_SIGINT, self._handler)
 
     def protect(self, function: _F) -> _F:
         """Note, instead of raise, a signal that arrives while this function itself is on top of the stack."""

@@ -1,8 +1,8 @@
 """The event loop of the guest: timers, ready callbacks, and the host for everything else.
 
-Rule: it never blocks while `stepping`. The runner steps it for a cell with `await` at its top: when nothing is ready the
-loop stops, the guest returns to the host, and no stack is left inside while tools run. When user code runs a loop itself
-(`asyncio.run`, `run_until_complete`), its stack is there anyway and the loop waits inside the host call.
+Rule: it never blocks while `stepping`. The runner steps it for a cell with `await` at its top: when nothing is ready
+the loop stops, the guest returns to the host, and no stack is left inside while tools run. When user code runs a loop
+itself (`asyncio.run`, `run_until_complete`), its stack is there anyway and the loop waits inside the host call.
 
 There are no threads and no sockets. Functions given to an executor run at once, where they are.
 """
@@ -12,21 +12,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .calls import Calls
 from .interrupts import Interrupts
 
 NEVER = "nothing can wake this: no tool call and no timer is pending"
+_FEW = 100
 _heappop = heapq.heappop
 
-if TYPE_CHECKING:
-    _Base = asyncio.BaseEventLoop
-else:
-    _Base = asyncio.BaseEventLoop
 
-
-class CellLoop(_Base):
+class CellLoop(asyncio.BaseEventLoop):
     """An asyncio loop over `_host.call`."""
 
     _ready: Any
@@ -40,6 +36,7 @@ class CellLoop(_Base):
         self._interrupts = interrupts
         self._max_tasks = max_tasks
         self._tasks_since_census = 0
+        self._cancelled_timers = 0
         self.stepping = False
         self.is_idle = False
         """It stopped because nothing was ready."""
@@ -56,7 +53,8 @@ class CellLoop(_Base):
             handle._scheduled = False
         if not self._scheduled:
             return None
-        return max(0.0, self._scheduled[0]._when - self.time())
+        when: float = self._scheduled[0]._when
+        return max(0.0, when - self.time())
 
     def step(self) -> None:
         """Run what is ready, until `stop()` or until nothing is."""
@@ -80,13 +78,15 @@ class CellLoop(_Base):
         future = self.create_future()
         try:
             result = func(*args)
-        except Exception as exc:  # noqa: BLE001  # it belongs to whoever awaits the future
-            future.set_exception(RuntimeError(f"{func!r} raised StopIteration") if isinstance(exc, StopIteration) else exc)
+        except StopIteration:
+            future.set_exception(RuntimeError("the function raised StopIteration"))  # no future takes that
+        except Exception as exc:  # it belongs to whoever awaits the future
+            future.set_exception(exc)
         else:
             future.set_result(result)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's
         """There is none."""
 
     def _run_once(self) -> None:
@@ -102,7 +102,20 @@ class CellLoop(_Base):
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
             if not handle._cancelled:
-                handle._run()
+                self._run_handle(handle)
+
+    def _run_handle(self, handle: Any) -> None:
+        """What `Handle._run` does. Protected: an interrupt that lands here leaves the callback for later."""
+        if self._interrupts.pending:
+            self._ready.appendleft(handle)
+            self._interrupts.checkpoint()
+        try:
+            handle._context.run(handle._callback, *handle._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            message = f"Exception in callback {handle._callback!r}"
+            self.call_exception_handler({"message": message, "exception": exc, "handle": handle})
 
     def _wait_or_stop(self) -> bool:
         """Nothing is ready: wait in the host, or leave the loop when it is stepped. False: the loop is stopping."""
@@ -124,4 +137,12 @@ class CellLoop(_Base):
         """Nobody else can be waiting."""
 
     def _timer_handle_cancelled(self, handle: object) -> None:
-        """Cancelled timers leave the heap when they come up."""
+        """Cancelled timers leave the heap when they come up, or together once they are the most of it."""
+        self._cancelled_timers += 1
+        if self._cancelled_timers < _FEW or 2 * self._cancelled_timers < len(self._scheduled):
+            return
+        self._cancelled_timers = 0
+        for timer in self._scheduled:
+            timer._scheduled = not timer._cancelled
+        self._scheduled = [timer for timer in self._scheduled if timer._scheduled]
+        heapq.heapify(self._scheduled)

@@ -6,8 +6,8 @@ the runner may use contain characters that no identifier has.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 from types import CodeType
 
@@ -60,7 +60,7 @@ class Compiler:
 
     def _expression(self, source: str, filename: str) -> Program | None:
         """The short way for `1 + 1`: no tree, one pass. None: it is more than one expression, or wrong."""
-        if len(source) > _SHORT or "\n" in source.rstrip():
+        if len(source) > _SHORT or "\n" in source.rstrip() or "asyncio.run" in source:
             return None
         try:
             return Program(_compile(source, filename, "eval", self._flags, True), is_expression=True)
@@ -93,7 +93,9 @@ def _mark_asyncio_run(last: ast.stmt) -> tuple[bool, str | None]:
     elif not isinstance(last, ast.Expr):
         return False, None
     match last.value:
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="asyncio"), attr="run") as run, args=[_], keywords=[]) as call:
+        case (
+            ast.Call(func=ast.Attribute(value=ast.Name(id="asyncio"), attr="run") as run, args=[_], keywords=[]) as call
+        ):
             hook = ast.copy_location(ast.Name(RUN, ast.Load()), run)
             call.func = ast.copy_location(ast.Call(hook, [run], []), run)
             return True, target

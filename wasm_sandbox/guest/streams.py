@@ -1,8 +1,8 @@
 """stdout and stderr: text streams that send `output` frames while the cell runs.
 
-Rule: what was printed is sent before the guest waits for anything. In between, a finished line goes out at once when the
-last one left some time ago, and lines that follow each other closely share a frame. Past the cell's cap nothing is sent
-or kept, so a flood costs little; the bytes just past it do go out, for the host to see that there was more.
+Rule: what was printed is sent before the guest waits for anything. In between, a finished line goes out at once when
+the last one left some time ago, and lines that follow each other closely share a frame. Past the cell's cap nothing is
+sent or kept, so a flood costs little; the bytes just past it do go out, for the host to see that there was more.
 """
 
 from __future__ import annotations

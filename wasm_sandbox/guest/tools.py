@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
     from . import values
 
-_encode = values.encode
+_encode: Callable[..., bytes] = values.encode
 _MANY = 1 << 30
 _CROSSES = "only plain data crosses: None, bool, numbers, str, bytes, list, tuple, dict, set, dates and dataclasses"
 
@@ -153,7 +153,7 @@ def _signature(stub: Stub) -> inspect.Signature:
     import ast
     import inspect
 
-    kinds = inspect._ParameterKind  # type: ignore[attr-defined]
+    kinds = inspect._ParameterKind
     kind_of = dict(zip(("pos", "pos_or_kw", "var_pos", "kw", "var_kw"), kinds, strict=True))
     annotations: dict[str, str] = {}
     defaults: dict[str, str] = {}
@@ -184,5 +184,8 @@ def _texts_of(arguments: Any) -> tuple[dict[str, str], dict[str, str]]:
     every = [*positional, *arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
     annotations = {arg.arg: ast.unparse(arg.annotation) for arg in every if arg.annotation}
     with_default = positional[len(positional) - len(arguments.defaults) :]
-    pairs = [*zip(with_default, arguments.defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    pairs = [
+        *zip(with_default, arguments.defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
     return annotations, {arg.arg: ast.unparse(default) for arg, default in pairs if default is not None}

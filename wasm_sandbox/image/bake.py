@@ -1,13 +1,14 @@
 """Bake a live interpreter into its module: memory becomes the data section, mutable globals get their present values.
 
-What comes out starts where the snapshot was taken. So everything secret or accidental has to be gone before: `scrub_stack`
-and `scrub_allocator` zero what the program itself can no longer reach.
+What comes out starts where the snapshot was taken. So everything secret or accidental has to be gone before:
+`scrub_stack` and `scrub_allocator` zero what the program itself can no longer reach.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from . import wasm
 from .wasm import Section, WasmError
@@ -27,7 +28,7 @@ def bake(module: bytes, memory: bytes | bytearray, values: Mapping[int, int]) ->
     """The module with this memory and these values of globals (by index), without custom sections."""
     segments = _segments(memory)
     data = wasm.vector([b"\0" + wasm.i32_const(at) + wasm.leb(len(chunk)) + chunk for at, chunk in segments])
-    replace = {
+    edits: dict[int, Callable[[bytes, int], bytes]] = {
         wasm.MEMORIES: _with_minimum,
         wasm.DATA: lambda _body, _pages: data,
         wasm.DATA_COUNT: lambda _body, _pages: wasm.leb(len(segments)),
@@ -35,7 +36,7 @@ def bake(module: bytes, memory: bytes | bytearray, values: Mapping[int, int]) ->
     pages = (len(memory) + PAGE - 1) // PAGE
     sections = wasm.parse(module)
     start = wasm.replaced(sections, wasm.GLOBALS, _with_values(sections, values))
-    out = [Section(s.id, replace[s.id](s.body, pages)) if s.id in replace else s for s in start if s.id != wasm.CUSTOM]
+    out = [Section(s.id, edits[s.id](s.body, pages)) if s.id in edits else s for s in start if s.id != wasm.CUSTOM]
     return wasm.build(out)
 
 
@@ -82,7 +83,7 @@ def _segments(memory: bytes | bytearray) -> list[tuple[int, bytes]]:
     start, end = -1, 0
     for at in range(0, size, _GRAIN):
         grain = view[at : at + _GRAIN]
-        if grain == zero[: len(grain)]:
+        if bytes(grain) == zero[: len(grain)]:
             continue
         if start >= 0 and at - end > _GAP * _GRAIN:
             found.append((start, bytes(view[start:end])))
@@ -104,9 +105,6 @@ def _with_minimum(body: bytes, pages: int) -> bytes:
 
 
 def _with_values(sections: list[Section], values: Mapping[int, int]) -> bytes:
-    return wasm.globals_section(
-        [
-            wasm.GlobalEntry(e.index, e.type, e.mutable, wasm.i32_const(values[e.index]) if e.index in values else e.init)
-            for e in wasm.defined_globals(sections)
-        ]
-    )
+    entries = wasm.defined_globals(sections)
+    changed = {e.index: wasm.i32_const(values[e.index]) for e in entries if e.index in values}
+    return wasm.globals_section([replace(e, init=changed.get(e.index, e.init)) for e in entries])

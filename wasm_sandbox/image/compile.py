@@ -1,8 +1,8 @@
 """Machine code of an image, made once per machine and kept in the cache.
 
-Nothing is loaded that this process has not checked: the folder and its files are ours alone and no links, the record fits
-the image, the settings, the wasmtime release and the machine, and the code has the hash that the record says. An entry
-that fails is removed, reported and made anew.
+Nothing is loaded that this process has not checked: the folder and its files are ours alone and no links, the record
+fits the image, the settings, the wasmtime release and the machine, and the code has the hash that the record says. An
+entry that fails is removed, reported and made anew.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ...runtime.errors import ImageError
 from .. import capi
@@ -57,21 +58,10 @@ def compiled_module(image: Image, epochs: bool, progress: Progress = _silent) ->
     Raises:
         ImageError: the cache cannot be written or is not private.
     """
-    return compile_cached(bytes_source(image), image.sha256, epochs, progress)
+    return compile_cached(image.module, image.sha256, epochs, progress)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A module to compile. A view, since most calls find the code in the cache and never read it."""
-
-    module: memoryview
-
-
-def bytes_source(image: Image) -> Source:
-    return Source(image.module)
-
-
-def compile_cached(source: Source, sha256: str, epochs: bool, progress: Progress = _silent) -> Path:
+def compile_cached(module: bytes | memoryview, sha256: str, epochs: bool, progress: Progress = _silent) -> Path:
     """`compiled_module` for any module; `sha256` names it."""
     folder = _root() / entry_name(sha256, epochs)
     expected = _expected(sha256, epochs)
@@ -79,7 +69,7 @@ def compile_cached(source: Source, sha256: str, epochs: bool, progress: Progress
         return folder / CODE
     with _lock(folder.with_name(folder.name + ".lock"), progress):
         if not _usable(folder, expected, progress):
-            _compile(source, folder, expected, epochs, progress)
+            _compile(module, folder, expected, epochs, progress)
     return folder / CODE
 
 
@@ -89,7 +79,7 @@ def entry_name(sha256: str, epochs: bool) -> str:
 
 def entries(cache: Path) -> list[Entry]:
     """Every compiled module in the cache, sound or not."""
-    found = []
+    found: list[Entry] = []
     for folder in sorted(path for path in (cache / "compiled").glob("*-*") if path.is_dir()):
         record = _read_record(folder) or {}
         image, mode = str(record.get("image", folder.name[:16])), str(record.get("mode", "?"))
@@ -164,17 +154,21 @@ def _read_record(folder: Path) -> dict[str, object] | None:
         record = json.loads((folder / RECORD).read_bytes()[:65536])
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) else None
+    return cast("dict[str, object]", record) if isinstance(record, dict) else None
 
 
-def _compile(source: Source, folder: Path, expected: dict[str, str], epochs: bool, progress: Progress) -> None:
+def _compile(
+    module: bytes | memoryview, folder: Path, expected: dict[str, str], epochs: bool, progress: Progress
+) -> None:
     progress(f"compiling the image for this machine, {expected['mode']} mode (once, about 10 s)")
     started = time.monotonic()
-    code = NativeEngine(epochs=epochs).compile(source.module)
+    code = NativeEngine(epochs=epochs).compile(bytes(module))
     record = {**expected, "sha256": hashlib.sha256(code).hexdigest(), "size": len(code)}
     folder.mkdir(mode=0o700, exist_ok=True)
     write_atomically(folder / CODE, code)
-    write_atomically(folder / RECORD, json.dumps(record, sort_keys=True).encode())  # last: an entry without it is not used
+    # The record comes last: an entry without one is not used.
+    write_atomically(folder / RECORD, json.dumps(record, sort_keys=True).encode())
+    file_sha256(folder / CODE)  # read back now, so that the next start finds it checked
     progress(f"compiled: {len(code) / 1e6:.0f} MB in {time.monotonic() - started:.1f} s")
 
 
@@ -186,7 +180,7 @@ def _remove(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, progress: Progress) -> Iterator[None]:
+def _lock(path: Path, progress: Progress) -> Generator[None, None, None]:
     """One process compiles at a time; the others wait and find the result."""
     with path.open("a+b") as file:
         waiting, deadline = False, time.monotonic() + _LOCK_TIMEOUT_S

@@ -1,4 +1,4 @@
-"""From Pyodide's module to ours, before anything runs: exceptions re-encoded, shim merged in, exports pruned, optimised."""
+"""Pyodide's module becomes ours before anything runs: exceptions re-encoded, shim merged, exports pruned, optimised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENGINE_EXPORTS = ("memory", "__mut_scratch", "shim_enter", "shim_reply", "shim_b
 """What the engine uses of a baked image."""
 
 BOOT_EXPORTS = (
-    "_PyEM_EMSCRIPTEN_TRAMPOLINE_OFFSET", "_PyRuntime", "Py_EMSCRIPTEN_SIGNAL_HANDLING",
+    "__stack_pointer", "_PyEM_EMSCRIPTEN_TRAMPOLINE_OFFSET", "_PyRuntime", "Py_EMSCRIPTEN_SIGNAL_HANDLING",
     "__wasm_call_ctors", "emscripten_stack_init", "emscripten_stack_get_end", "emscripten_get_sbrk_ptr",
     "malloc", "free", "PyMem_SetAllocator", "PyRun_SimpleString", "PyImport_AddModule", "PyModule_AddFunctions",
     "PyInitConfig_Create", "PyInitConfig_Free", "PyInitConfig_SetInt", "PyInitConfig_SetStr", "PyInitConfig_SetStrList",
@@ -82,7 +82,11 @@ def link(inputs: NpmInputs, stages: Stages) -> Linked:
     )
     optimised = stages.run(
         "optimise",
-        {"module": merged.sha256, "tool": sha256_file(inputs.binaryen("wasm-opt")), "flags": str(_FEATURES + _OPTIMISE)},
+        {
+            "module": merged.sha256,
+            "tool": sha256_file(inputs.binaryen("wasm-opt")),
+            "flags": str(_FEATURES + _OPTIMISE),
+        },
         lambda: _tool(inputs, "wasm-opt", merged.data, *_OPTIMISE),
     )
     return Linked(optimised, rewrite.table_size(exnref.data))
@@ -100,7 +104,7 @@ def _with_shim(inputs: NpmInputs, module: bytes) -> bytes:
         module = (folder / "merged.wasm").read_bytes()
     module = rewrite.redirect(rewrite.export_mutable_globals(module), REDIRECTED)
     module, _first = rewrite.add_table_slots(module, SLOTS)
-    return rewrite.prune_exports(module, ENGINE_EXPORTS + BOOT_EXPORTS)
+    return rewrite.prune_exports(module, ENGINE_EXPORTS + BOOT_EXPORTS, mutable=True)
 
 
 def _tool(inputs: NpmInputs, tool: str, module: bytes, *arguments: str) -> bytes:

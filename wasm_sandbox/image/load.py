@@ -1,7 +1,7 @@
 """Opens an image: maps the file, finds its parts, knows its hash. Reads a few kilobytes of it.
 
-An image is data; what runs natively is the compiled module that compile.py makes of it. `load_image` trusts the file to be
-whole only as far as its sections are; `verify` recomputes the hash.
+An image is data; what runs natively is the compiled module that compile.py makes of it. `load_image` trusts the file to
+be whole only as far as its sections are; `verify` recomputes the hash.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ class Image:
     """The archive of the standard library, the guest's own package and the packages that were baked in."""
 
 
-def load_image(path: Path) -> Image:
+def load_image(path: Path, sha256: str | None = None) -> Image:
     """The image in this file.
+
+    Args:
+        sha256: of the file, for a worker process: its host has just looked, and it has no cache folder of its own.
 
     Raises:
         ImageError: the file is missing, cut or no image of ours.
@@ -41,7 +44,7 @@ def load_image(path: Path) -> Image:
     try:
         with path.open("rb") as file:
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        digest = file_sha256(path)
+        digest = sha256 or file_sha256(path)
     except (OSError, ValueError) as exc:
         raise ImageError(f"the image {path} cannot be read ({exc}); run `cloche image build`") from exc
     try:
@@ -75,9 +78,10 @@ def _name_fits(path: Path, digest: str) -> bool:
 
 def _our_sections(view: memoryview) -> tuple[int, dict[str, memoryview]]:
     """Where our sections begin (they are the last ones), and their bodies."""
-    if view[:8] != wasm.MAGIC:
+    if bytes(view[:8]) != wasm.MAGIC:
         raise wasm.WasmError("not a wasm module")
-    at, end, parts = 8, len(view), dict[str, memoryview]()
+    at, end = 8, len(view)
+    parts: dict[str, memoryview] = {}
     for _ in range(_MAX_SECTIONS):
         if at == len(view):
             break

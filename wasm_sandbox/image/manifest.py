@@ -53,7 +53,7 @@ class Manifest:
     """Modules that are in `sys.modules` already."""
     modules: int
     """Modules in the archive."""
-    packages: list[Package] = field(default_factory=list)
+    packages: list[Package] = field(default_factory=list[Package])
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode("utf-8")
@@ -68,7 +68,9 @@ def parse_manifest(raw: bytes | memoryview) -> Manifest:
     try:
         data = json.loads(bytes(raw))
         if data["format"] != FORMAT:
-            raise ImageError(f"the image has format {data['format']}, this cloche reads {FORMAT}; run `cloche image build`")
+            raise ImageError(
+                f"the image has format {data['format']}, this cloche reads {FORMAT}; run `cloche image build`"
+            )
         packages = [Package(**package) for package in data.pop("packages")]
         return Manifest(packages=packages, **data)
     except (ValueError, KeyError, TypeError) as exc:

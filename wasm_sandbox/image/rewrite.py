@@ -22,7 +22,8 @@ def drop_got_imports(module: bytes) -> bytes:
     They are the addresses of GL and console functions of the JavaScript side, which nothing in CPython takes.
     """
     sections = wasm.parse(module)
-    kept, got = [], []
+    kept: list[bytes] = []
+    got: list[bytes] = []
     for entry in wasm.imports(sections):
         if entry.kind != wasm.GLOBAL:
             kept.append(entry.raw)
@@ -59,7 +60,7 @@ def redirect(module: bytes, calls: Mapping[str, tuple[str, int]]) -> bytes:
     targets = {names[name].index - imported: (names[to].index, count) for name, (to, count) in calls.items()}
     body = wasm.section_body(sections, wasm.CODE)
     count, at = wasm.read_leb(body, 0)
-    bodies = []
+    bodies: list[bytes] = []
     for index in range(count):
         size, start = wasm.read_leb(body, at)
         code = body[start : start + size]
@@ -97,26 +98,18 @@ def table_size(module: bytes) -> int:
     return wasm.read_leb(tables, at + 2)[0]
 
 
-def prune_exports(module: bytes, keep: Collection[str]) -> bytes:
-    """Export nothing but `keep` and the mutable globals. Raises WasmError if one of `keep` is not there."""
+def mutable_globals(module: bytes) -> dict[str, int]:
+    """Names that `export_mutable_globals` gave, and the globals' present numbers."""
+    found = wasm.exports(wasm.parse(module))
+    return {name: entry.index for name, entry in found.items() if name.startswith(MUTABLE_PREFIX)}
+
+
+def prune_exports(module: bytes, keep: Collection[str], *, mutable: bool) -> bytes:
+    """Export nothing but `keep` and, if asked, the mutable globals. Raises WasmError if one of `keep` is not there."""
     sections = wasm.parse(module)
     found = wasm.exports(sections)
     missing = sorted(set(keep) - set(found))
     if missing:
         raise WasmError(f"the module does not export {', '.join(missing)}")
-    kept = [e.raw for name, e in found.items() if name in keep or name.startswith(MUTABLE_PREFIX)]
+    kept = [e.raw for name, e in found.items() if name in keep or (mutable and name.startswith(MUTABLE_PREFIX))]
     return wasm.build(wasm.replaced(sections, wasm.EXPORTS, wasm.vector(kept)))
-
-
-def without_mutable_exports(module: bytes) -> bytes:
-    """The module without the names that only the snapshot needed."""
-    sections = wasm.parse(module)
-    kept = [e.raw for name, e in wasm.exports(sections).items() if not name.startswith(MUTABLE_PREFIX)]
-    return wasm.build(wasm.replaced(sections, wasm.EXPORTS, wasm.vector(kept)))
-
-
-def constant_address(module: bytes, name: str) -> int:
-    """The value of an exported constant global (the address of a C variable)."""
-    sections = wasm.parse(module)
-    index = wasm.exports(sections)[name].index
-    return wasm.read_i32_const(next(e.init for e in wasm.defined_globals(sections) if e.index == index))

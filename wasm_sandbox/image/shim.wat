@@ -52,6 +52,8 @@
  (func (export "_maybe_connect_async") (param i32 i32 i32) (result externref) (ref.null extern))
  (func (export "_maybe_recvfrom_async") (param i32 i32 i32) (result externref) (ref.null extern))
  (func (export "_maybe_sendto_async") (param i32 i32 i32) (result externref) (ref.null extern))
+ ;; the one import of the JavaScript FFI that a constructor calls; its result is kept and never used
+ (func (export "__hiwire_deduplicate_new") (result externref) (ref.null extern))
  (func (export "_Py_emscripten_runtime") (result i32) (i32.const 0))
  (func (export "__syscall_getuid32_js") (result i32) (i32.const 0))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 GUEST = HERE.parent / "guest"
 VALUES = HERE.parents[1] / "runtime" / "values.py"
-"""The codec, which the guest has as `_cloche.values`. (`resolve` above: also in a checkout, where the packages are links.)"""
+"""The codec, which the guest has as `_cloche.values`. (`resolve` above: in a checkout the packages are links.)"""
 
 
 def sha256_file(path: Path) -> str:

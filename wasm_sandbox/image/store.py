@@ -1,6 +1,6 @@
 """Where images and compiled modules live: a cache folder that only its user can write, and which image is used.
 
-Loading a compiled module is running native code. So nothing is read from a folder that somebody else could have written.
+Loading a compiled module is running native code. So nothing is read from a folder that others could have written.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def cache_dir() -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
-        raise ImageError(f"the cache folder {path} cannot be made ({exc.strerror}); set CLOCHE_CACHE to another place") from exc
+        raise ImageError(
+            f"the cache folder {path} cannot be made ({exc.strerror}); set CLOCHE_CACHE to another place"
+        ) from exc
     require_private(path)
     return path
 
@@ -88,10 +90,10 @@ def find_image() -> Path:
         return path
     if PACKAGED.is_file():
         return PACKAGED
-    path = current_image(cache_dir())
-    if path is None:
+    current = current_image(cache_dir())
+    if current is None:
         raise ImageError(f"there is no image yet; {_BUILD}")
-    return path
+    return current
 
 
 def current_image(cache: Path) -> Path | None:
@@ -112,9 +114,9 @@ def images(cache: Path) -> list[Path]:
 def file_sha256(path: Path) -> str:
     """sha256 of the file, remembered in the cache for as long as the file is untouched.
 
-    Hashing image and compiled module (100 MB) costs 100 ms or, without SHA instructions, 300; a start has 300 ms in all. So
-    a file is hashed once after each change. Device, inode, size, mtime and ctime say whether it changed: ctime moves with
-    every write and cannot be set back without being root, and the record lies in a folder that only we can write.
+    Hashing image and compiled module (100 MB) costs 100 ms or, without SHA instructions, 300; a start has 300 in all.
+    So a file is hashed once after each change. Device, inode, size, mtime and ctime tell of a change: ctime moves
+    with every write and cannot be set back without being root, and the record lies in a folder that only we can write.
     """
     state = _state(path)
     record = _seal(path)

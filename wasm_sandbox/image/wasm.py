@@ -1,4 +1,4 @@
-"""The wasm binary format, as far as the image builder needs it: sections in, sections out, and the few entries it edits.
+"""The wasm binary format, as far as the image builder needs it: sections in and out, and the few entries it edits.
 
 A module is a list of `Section`s. Nothing here knows what a module is for.
 """
@@ -123,7 +123,8 @@ def vector(items: list[bytes]) -> bytes:
 def parse(module: bytes) -> list[Section]:
     if module[:8] != MAGIC:
         raise WasmError("not a wasm module")
-    sections, at = [], 8
+    sections: list[Section] = []
+    at = 8
     while at < len(module):
         size, start = read_leb(module, at + 1)
         if start + size > len(module):
@@ -174,7 +175,7 @@ def imports(sections: list[Section]) -> Iterator[Entry]:
 def exports(sections: list[Section]) -> dict[str, Entry]:
     body = section_body(sections, EXPORTS)
     count, at = read_leb(body, 0)
-    found = {}
+    found: dict[str, Entry] = {}
     for _ in range(count):
         start = at
         name, at = read_text(body, at)
@@ -192,7 +193,7 @@ def defined_globals(sections: list[Section]) -> list[GlobalEntry]:
     imported = sum(entry.kind == GLOBAL for entry in imports(sections))
     body = section_body(sections, GLOBALS)
     count, at = read_leb(body, 0)
-    found = []
+    found: list[GlobalEntry] = []
     for index in range(imported, imported + count):
         end = skip_expression(body, at + 2)
         found.append(GlobalEntry(index, body[at], body[at + 1] == 1, body[at + 2 : end]))

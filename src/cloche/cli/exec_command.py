@@ -7,6 +7,7 @@ to stderr. With `--json` nothing streams and stdout gets one line: the cell.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,12 +18,13 @@ import cloche  # the public face: its names load on first use
 from ..runtime.errors import ClocheError, ConfigError, TimedOut
 from . import exits
 from .failures import complain
+from .prepare import compile_image
 from .render import cell_fields, write_json
 from .terminal import write_guest_text
 from .tools import load_tools
 
 if TYPE_CHECKING:
-    from cloche import Cell, Limits
+    from cloche import Cell, Limits, Sandbox
 
 Isolation = Literal["process", "thread"]
 MAX_SOURCE_BYTES = 64 * 1024 * 1024
@@ -37,8 +39,8 @@ def execute(
     isolation: Annotated[
         Isolation, typer.Option(help="process: a worker of its own; thread: one wall fewer.")
     ] = "process",
-    deadline: Annotated[float | None, typer.Option(min=0.001, help="Seconds of wall-clock time.")] = None,
-    memory_mb: Annotated[int | None, typer.Option(help="MiB of memory for the guest.")] = None,
+    deadline: Annotated[float | None, typer.Option(min=0.001, max=86_400, help="Seconds of wall-clock time.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(min=64, max=4095, help="MiB of memory for the guest.")] = None,
     tools: Annotated[list[str] | None, typer.Option(metavar="MODULE:FUNCTION", help="A host tool; repeatable.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cell as one line of JSON.")] = False,
 ) -> None:
@@ -47,11 +49,10 @@ def execute(
     Exit code: 0, 1 when the code raised, 2 when cloche could not run it, 124 when the deadline passed.
     """
     try:
-        source = read_source(code)
-        with cloche.Sandbox(
-            tools=load_tools(tools or ()), limits=_limits(deadline, memory_mb), isolation=isolation
-        ) as box:
-            cell = box.run(source, on_output=None if as_json else _stream)
+        source, granted, limits = read_source(code), load_tools(tools or ()), _limits(deadline, memory_mb)
+        compile_image(isolation)
+        with cloche.Sandbox(tools=granted, limits=limits, isolation=isolation) as box:
+            cell = box.run(source, on_output=None if as_json else _streamed_from(box))
     except ClocheError as exc:
         raise typer.Exit(_report_failure(exc, as_json=as_json)) from exc
     raise typer.Exit(_report(cell, as_json=as_json))
@@ -99,8 +100,17 @@ def _limits(deadline_s: float | None, memory_mb: int | None) -> Limits:
     return cloche.Limits(**given)
 
 
-def _stream(stream: str, text: str) -> None:
-    write_guest_text(text, to=stream)
+def _streamed_from(box: Sandbox) -> Callable[[str, str], None]:
+    """Writes each piece as it comes. When nobody reads any more, the cell is interrupted instead of running on."""
+
+    def write(stream: str, text: str) -> None:
+        try:
+            write_guest_text(text, to=stream)
+        except BrokenPipeError:
+            box.interrupt()
+            raise
+
+    return write
 
 
 def _report(cell: Cell, *, as_json: bool) -> int:

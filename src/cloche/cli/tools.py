@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from ..runtime.errors import ConfigError
 
 
-def load_tools(names: Sequence[str]) -> list[object]:
+def load_tools(names: Sequence[str]) -> list[Callable[..., object]]:
     """The named tools, in order; a name may also lead to a list or tuple of tools.
 
     The current directory is importable, as it is for `python -m`: whoever types the command chose the module.
@@ -20,10 +21,13 @@ def load_tools(names: Sequence[str]) -> list[object]:
     """
     if names and (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    found: list[object] = []
+    found: list[Callable[..., object]] = []
     for name in names:
-        tool = _load(name)
-        found.extend(tool if isinstance(tool, (list, tuple)) else [tool])
+        target = _load(name)
+        for tool in cast("Sequence[object]", target) if isinstance(target, (list, tuple)) else (target,):
+            if not callable(tool):
+                raise ConfigError(f"--tools {name!r}: it leads to type {type(tool).__name__}, which is no tool")
+            found.append(tool)
     return found
 
 

@@ -1,0 +1,62 @@
+"""What the guest sees of a tool call that is over: the encoded result, or a type name and a safe message.
+
+The rule: no traceback, no control characters, nothing without a bound. The text of an unexpected exception stays on the
+host, because it may quote paths, addresses or secrets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from .output import escape_controls
+from .tool_schema import explain
+from .tools import ToolError
+from .values import ValueLimits, encode
+
+MAX_MESSAGE = 2000
+"""Characters of a tool's error message that the guest sees."""
+SHOWN = (ToolError, ValueError, TypeError, LookupError, ArithmeticError)
+"""Exceptions whose message is about the arguments and passes on."""
+_HIDDEN = "the tool failed; its message stays on the host (a tool raises ToolError to pass one on)"
+_ERROR_LIMITS = ValueLimits(size=64 * 1024)
+
+
+class Refused(Exception):
+    """A call that gives no result: `kind` and the message are what the guest sees."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One finished call; `payload` is an encoded value, as the frames carry it."""
+
+    ok: bool
+    payload: bytes
+    end_cell: bool = False
+
+
+def failure(refused: Refused) -> Outcome:
+    """The outcome of a call that gives no result."""
+    return Outcome(ok=False, payload=encode([refused.kind, tidy(str(refused))], _ERROR_LIMITS))
+
+
+def message_of(exc: BaseException) -> str:
+    """The message of a tool's exception, or a sentence in its place."""
+    if not isinstance(exc, SHOWN):
+        return _HIDDEN
+    try:
+        text = explain(exc) if isinstance(exc, ValidationError) else str(exc)
+    except Exception:  # noqa: BLE001  # tool dispatch: a __str__ of the tool's author
+        return "(its message cannot be shown)"
+    return tidy(text)
+
+
+def tidy(text: str) -> str:
+    """Bounded text without control characters, that can cross."""
+    text = escape_controls(text[: MAX_MESSAGE + 1])
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 3]}..."

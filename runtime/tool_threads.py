@@ -1,0 +1,69 @@
+"""Threads for blocking tools that nobody waits for at once: `.aio` calls, and tools with a time of their own.
+
+The rule: bounded, and never waited for. A tool that hangs keeps its place until it returns, but neither a deadline nor the
+end of the process waits for it (`ThreadPoolExecutor` joins its threads at exit).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+from .servers import ServerThreads
+
+Call = Callable[[], object]
+
+
+class BoundedThreads:
+    """Runs calls on server threads, `max_running` at once; the others queue. Safe to use from any thread."""
+
+    def __init__(self, servers: ServerThreads, max_running: int) -> None:
+        self._servers = servers
+        self._max_running = max_running
+        self._gate = threading.Lock()
+        self._waiting: deque[tuple[Future[object], Call]] = deque()
+        self._running = 0
+
+    def submit(self, call: Call, /) -> Future[object]:
+        """Run the call as soon as a place is free. The future can be cancelled until then.
+
+        Raises:
+            RuntimeClosed: the runtime was closed.
+        """
+        future: Future[object] = Future()
+        with self._gate:
+            if self._running >= self._max_running:
+                self._waiting.append((future, call))
+                return future
+            self._running += 1
+        try:
+            self._servers.submit(partial(self._work, future, call))
+        except BaseException:
+            with self._gate:
+                self._running -= 1
+            raise
+        return future
+
+    def _work(self, future: Future[object], call: Call) -> None:
+        while True:
+            run_into(future, call)
+            with self._gate:
+                if not self._waiting:
+                    self._running -= 1
+                    return
+                future, call = self._waiting.popleft()
+
+
+def run_into(future: Future[object], call: Call) -> None:
+    """Run the call and put what it gives, or raises, into the future."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as exc:  # noqa: BLE001  # carried to whoever reads the future
+        future.set_exception(exc)
+    else:
+        future.set_result(result)

@@ -1,0 +1,71 @@
+"""Builds `wasm_sandbox/image.wasm` when it is missing or older than its sources; a second run takes no time.
+
+A file beside the image keeps the hash of the sources and of the image itself, so a changed guest, a changed builder and
+a damaged image are all noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE = ROOT / "wasm_sandbox" / "image.wasm"
+STAMP = ROOT / "wasm_sandbox" / "image.wasm.inputs"
+SOURCES = (
+    "wasm_sandbox/guest/**/*",
+    "wasm_sandbox/*.py",
+    "wasm_sandbox/imports/*.py",
+    "wasm_sandbox/image/*",
+    "deno_host/*",
+)
+CODEC = ROOT / "runtime" / "values.py"
+"""The codec is baked into the guest too."""
+
+
+def main() -> int:
+    """Returns the exit code."""
+    inputs = _inputs_digest()
+    if IMAGE.is_file() and _read_stamp() == f"{inputs} {_digest(IMAGE)}":
+        return 0
+    from cloche.runtime.errors import ClocheError  # late: the usual run has nothing to build
+    from cloche.wasm_sandbox.image.build import build_image
+
+    started = time.monotonic()
+    print("image: building wasm_sandbox/image.wasm from its pinned inputs", flush=True)
+    try:
+        build_image(IMAGE, progress=lambda sentence: print(f"image: {sentence}", flush=True))
+    except ClocheError as exc:
+        print(f"image: {exc}", file=sys.stderr)
+        return 1
+    STAMP.write_text(f"{inputs} {_digest(IMAGE)}", encoding="utf-8")
+    print(f"image: built in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def _inputs_digest() -> str:
+    """One hash over all that the image depends on, names included."""
+    files = {path for pattern in SOURCES for path in ROOT.glob(pattern) if path.is_file()} | {CODEC}
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        if path.suffix != ".pyc":
+            digest.update(f"{path.relative_to(ROOT)} {_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_stamp() -> str:
+    try:
+        return STAMP.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

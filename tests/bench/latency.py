@@ -1,0 +1,155 @@
+"""Latency: new sandboxes, warm cells, tool calls, bulk data, whole processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cloche import Limits, Runtime, Sandbox
+
+from .measure import Figure, Interleaved, python_start_ms, timed
+
+Progress = Callable[[str], None]
+MODES = ("thread", "process")
+MEGABYTE = b"x" * 1_000_000
+GUEST_LOOP = """
+from time import perf_counter
+def mean_us(call, argument, n):
+    started = perf_counter()
+    for _ in range(n):
+        call(argument)
+    return (perf_counter() - started) / n * 1e6
+"""
+BARE_CALL = """
+import _host
+def bare(_):
+    try:
+        _host.call(b"")
+    except OSError:
+        pass
+"""
+
+
+def get_price(item: str) -> float:
+    """Price of an item in euros."""
+    return 1.25
+
+
+def echo(data: bytes) -> bytes:
+    """The same bytes."""
+    return data
+
+
+def figures(rounds: int, progress: Progress) -> Iterator[Figure]:
+    yield from starts(rounds, progress)
+    for mode in MODES:
+        yield from warm(mode, rounds, progress)
+    yield from whole_processes(max(5, rounds // 5), progress)
+
+
+def starts(rounds: int, progress: Progress) -> Iterator[Figure]:
+    """New sandbox to the first result of `1+1`, against a bare interpreter in the same rounds."""
+    with Runtime(warm_workers=0) as cold, Runtime(warm_workers=2) as warm_pool:
+        first_use(cold, "thread")
+        first_use(cold, "process")
+        first_use(warm_pool, "process")
+        actions: dict[str, Callable[[], float]] = {
+            "python": python_start_ms,
+            "exec": lambda: timed(lambda: exec(compile("1+1", "x", "eval"), {})),
+            "thread": lambda: one_start(cold, "thread"),
+            "process, cold": lambda: one_start(cold, "process"),
+            "process, warm pool": lambda: one_start(warm_pool, "process", settle=True),
+        }
+        progress("new sandbox to first result")
+        found = Interleaved(actions).run(rounds, progress)
+    base = Figure("python -I -c 'print(2)'", "baseline", "ms", found["python"])
+    yield base
+    yield Figure("in-process exec of 1+1", "baseline", "ms", found["exec"])
+    targets = {"thread": "<= 0.10 x", "process, cold": "<= 0.8 x", "process, warm pool": "<= 0.12 x"}
+    for name, target in targets.items():
+        figure = Figure("new sandbox to first result", name, "ms", found[name], target)
+        figure.ratio = figure.p50 / base.p50
+        yield figure
+
+
+def first_use(runtime: Runtime, mode: str) -> None:
+    with runtime.sandbox(isolation=mode) as box:
+        box.run("1+1")
+
+
+def one_start(runtime: Runtime, mode: str, *, settle: bool = False) -> float:
+    if settle:
+        wait_for_warm(runtime)
+    started = time.perf_counter()
+    box = runtime.sandbox(isolation=mode)
+    try:
+        cell = box.run("1+1")
+        took = (time.perf_counter() - started) * 1e3
+    finally:
+        box.close()
+    assert cell.value == 2
+    return took
+
+
+def wait_for_warm(runtime: Runtime, timeout_s: float = 10.0) -> None:
+    """Until the pool has a warm worker again; polls, because this is a measurement and not a test."""
+    give_up = time.monotonic() + timeout_s
+    while runtime.warm_workers < 1:
+        if time.monotonic() > give_up:
+            raise RuntimeError("the pool did not warm up")
+        time.sleep(0.002)
+
+
+@contextmanager
+def box_of(mode: str) -> Iterator[Sandbox]:
+    limits = Limits(tool_calls=10_000_000, tool_bytes_in=4 << 30, tool_bytes_out=4 << 30)
+    with Sandbox(tools=[get_price, echo], isolation=mode, limits=limits) as box:
+        yield box
+
+
+def warm(mode: str, rounds: int, progress: Progress) -> Iterator[Figure]:
+    """A sandbox in use: cells, tool calls, a megabyte there and back."""
+    progress(f"warm sandbox, {mode}")
+    first = mode == "thread"
+    with box_of(mode) as box:
+        box.run(GUEST_LOOP)
+        box.run(BARE_CALL)
+        box.run("1+1")
+        cells = [timed(lambda: box.run("1+1")) for _ in range(rounds * 20)]
+        yield Figure("warm cell 1+1", mode, "ms", cells, "<= 0.3" if first else "<= 0.5")
+        calls = [in_guest(box, "mean_us(get_price, 'tea', 200)") for _ in range(rounds)]
+        yield Figure("tool call, one validated argument", mode, "us", calls, "<= 60" if first else "<= 120")
+        bare = [in_guest(box, "mean_us(bare, None, 500)") for _ in range(rounds)]
+        yield Figure("bare host call (a refused message)", mode, "us", bare)
+        box.run("data = bytes(1_000_000)")
+        bulk = [in_guest(box, "mean_us(echo, data, 3)") / 1e3 for _ in range(rounds)]
+        yield Figure("1 MB bytes to a tool and back", mode, "ms", bulk, "<= 5" if first else "<= 8")
+
+
+def in_guest(box: Sandbox, code: str) -> float:
+    value = box.run(code).value
+    assert isinstance(value, float)
+    return value
+
+
+def whole_processes(rounds: int, progress: Progress) -> Iterator[Figure]:
+    """From the start of a Python process to the first result, the image cached."""
+    progress("whole processes")
+    targets = {"thread": "<= 300", "process": "<= 350"}
+    code = "from cloche import Sandbox\nwith Sandbox(isolation='{}') as box: assert box.run('1+1').value == 2"
+    actions: dict[str, Callable[[], float]] = {
+        mode: (lambda mode=mode: run_python(code.format(mode)))
+        for mode in targets  # type: ignore[misc]
+    }
+    actions["import"] = lambda: run_python("import cloche") - run_python("pass")
+    found = Interleaved(actions).run(rounds, progress)
+    for mode, target in targets.items():
+        yield Figure("process start to first result", mode, "ms", found[mode], target)
+    yield Figure("import cloche", "-", "ms", found["import"], "<= 150")
+
+
+def run_python(code: str) -> float:
+    return timed(lambda: subprocess.run([sys.executable, "-c", code], check=True, capture_output=True))

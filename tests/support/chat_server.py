@@ -1,0 +1,150 @@
+"""A chat endpoint on 127.0.0.1 that answers with bytes a test wrote: the real wire format, and ways to break it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+BOUND_S = 10.0
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it arrived."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, object]:
+        found: object = json.loads(self.body)
+        assert isinstance(found, dict)
+        return found
+
+
+Answer = bytes | Callable[[socket.socket], None]
+"""Bytes to send before closing, or a function that does with the connection what it likes."""
+
+
+@dataclass
+class ChatServer:
+    """Gives the n-th answer to the n-th request; the last one to all later ones."""
+
+    url: str
+    answers: list[Answer]
+    requests: list[Received] = field(default_factory=list)
+    connections: int = 0
+    gate: threading.Lock = field(default_factory=threading.Lock)
+
+    def serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(BOUND_S)
+            while (request := read_request(connection)) is not None:
+                with self.gate:
+                    answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
+                    self.requests.append(request)
+                if callable(answer):
+                    return answer(connection)
+                connection.sendall(answer)
+                if b"connection: close" in answer.partition(b"\r\n\r\n")[0].lower():
+                    return None
+
+
+@contextmanager
+def chat_server(*answers: Answer) -> Iterator[ChatServer]:
+    """A running server. All its connections are closed at the end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(BOUND_S)
+        server = ChatServer(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", list(answers))
+        open_connections: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                open_connections.append(connection)
+                server.connections += 1
+                threading.Thread(target=_serve_quietly, args=(server, connection), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for connection in open_connections:
+                connection.close()
+            thread.join(BOUND_S)
+
+
+def _serve_quietly(server: ChatServer, connection: socket.socket) -> None:
+    try:
+        server.serve(connection)
+    except OSError:
+        return  # the client went away, which is what some tests are about
+
+
+def read_request(connection: socket.socket) -> Received | None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return None
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    line, *rest = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (entry.partition(":") for entry in rest)}
+    while len(body) < int(headers.get("content-length", "0")):
+        body += connection.recv(65536)
+    return Received(line, headers, body)
+
+
+def http(status: int, body: bytes | dict[str, object], *, close: bool = True, **headers: str) -> bytes:
+    """A whole HTTP answer. Header names are written with `_` for `-`."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} Whatever", "Content-Type: application/json", f"Content-Length: {len(data)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    lines += ["Connection: close"] if close else []
+    return "\r\n".join([*lines, "", ""]).encode() + data
+
+
+def completion(text: str | None, *, finish_reason: str | None = "stop", usage: object = "default") -> dict[str, object]:
+    """The body of a chat completion as OpenAI's API documents it."""
+    counted = {
+        "prompt_tokens": 20,
+        "completion_tokens": 7,
+        "total_tokens": 27,
+        "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "test",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text, "refusal": None, "annotations": []},
+                "logprobs": None,
+                "finish_reason": finish_reason,
+            }
+        ],
+        "usage": counted if usage == "default" else usage,
+        "service_tier": "default",
+    }
+
+
+def reply(text: str | None, *, close: bool = True, **options: object) -> bytes:
+    return http(200, completion(text, **options), close=close)  # type: ignore[arg-type]  # passed on as they are
+
+
+def error(status: int, message: str, **headers: str) -> bytes:
+    return http(status, {"error": {"message": message, "type": "t", "param": None, "code": None}}, **headers)

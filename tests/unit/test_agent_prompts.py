@@ -1,0 +1,95 @@
+"""The prompts: short, complete, strict, replaceable."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloche.agents.code_agent import CodeAgent
+from cloche.agents.models.scripted import ScriptedModel
+from cloche.agents.prompts.templates import Prompts, load_prompts
+from cloche.runtime.errors import ConfigError
+
+TOKEN_CHARS = 3.5
+"""Characters per token of English with code, on the low side for the tokenizers in use (Qwen2.5 counts 4.1 here)."""
+
+
+def get_price(item: str, currency: str = "EUR") -> float:
+    """Price of one item.
+
+    Args:
+        item: name of the item, lower case.
+        currency: three letters.
+    """
+    return len(item) + len(currency)
+
+
+def list_items() -> list[str]:
+    """Names of all items."""
+    return []
+
+
+def order(items: dict[str, int]) -> str:
+    """Orders items by name and count; returns the order's number."""
+    return str(items)
+
+
+def system_prompt(**options: object) -> str:
+    return CodeAgent([get_price, list_items, order], ScriptedModel([]), **options).system_prompt  # type: ignore[arg-type]
+
+
+def test_the_system_prompt_with_three_tools_is_at_most_700_tokens() -> None:
+    assert len(system_prompt()) / TOKEN_CHARS <= 700
+
+
+def test_the_system_prompt_has_each_tool_as_a_typed_stub_with_its_docstring() -> None:
+    prompt = system_prompt()
+    assert "def get_price(item: str, currency: str = 'EUR') -> float:" in prompt
+    assert "item: name of the item, lower case." in prompt
+    assert "def list_items() -> list[str]:" in prompt
+    assert "def final_answer(value: Any) -> None:" in prompt
+    assert prompt.count("final_answer(max(words, key=len))") == 1
+
+
+def test_instructions_and_packages_are_added() -> None:
+    prompt = system_prompt(instructions="Answer in Swedish.", additional_authorized_imports=["numpy", "pandas"])
+    assert prompt.endswith("\n\nAnswer in Swedish.")
+    assert "standard library, and numpy, pandas." in prompt
+    assert "None" not in system_prompt().replace("-> None", "")
+
+
+def test_inputs_are_shown_as_short_previews() -> None:
+    rows = [{"name": f"n{i}", "value": i} for i in range(1000)]
+    inputs: dict[str, object] = {"rows": rows, "label": "x" * 1000, "count": 3, "big": 10**5000}
+    text = load_prompts().render_task(task="Sum them.", inputs=inputs)
+    lines = text.split("\n")
+    assert lines[:3] == ["Task: Sum them.", "", "These variables are defined:"]
+    assert lines[3].startswith("- rows: list of length 1000 = [{'name': 'n0', 'value': 0}, ")
+    assert lines[5] == "- count: int = 3"
+    assert len(text) < 1500
+
+
+def test_without_inputs_the_task_is_all() -> None:
+    assert load_prompts().render_task(task="What is {{ this }}?", inputs={}) == "Task: What is {{ this }}?"
+
+
+def test_a_template_that_names_something_unknown_is_refused() -> None:
+    prompts = Prompts("mine", 1, system="{{ nothing }}", task="{{ task }}")
+    with pytest.raises(ConfigError, match="UndefinedError: 'nothing' is undefined"):
+        system_prompt(prompts=prompts)
+
+
+def test_a_template_cannot_reach_into_python() -> None:
+    prompts = Prompts("mine", 1, system="{{ stubs.__class__.__mro__ }}", task="{{ task }}")
+    with pytest.raises(ConfigError, match="SecurityError"):
+        system_prompt(prompts=prompts)
+
+
+def test_prompts_may_be_replaced_and_are_told_apart_by_their_hash() -> None:
+    mine = Prompts("mine", 2, system="Tools: {{ stubs | length }}", task="{{ task }}")
+    assert system_prompt(prompts=mine) == "Tools: 4"
+    assert mine.sha256 != load_prompts().sha256 == load_prompts("code_agent", 1).sha256
+
+
+def test_prompts_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ConfigError, match="there are no prompts 'code_agent' in version 99"):
+        load_prompts(version=99)

@@ -1,0 +1,274 @@
+"""The kill ladder: whatever a worker or a tool does, a request ends, and its caller hears why."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cloche.runtime import execution as execution_module
+from cloche.runtime.cell import Cell
+from cloche.runtime.errors import ProtocolError, RuntimeClosed, SandboxClosed, TimedOut, WorkerCrashed
+from cloche.runtime.execution import Execution, Why
+from cloche.runtime.fake_link import KILLED, FakeCell, FakeLink, Script, answer, crash, loop_in_c, loop_in_python
+from cloche.runtime.protocol import RunCell, parse_from_worker, render
+from cloche.runtime.servers import ServerThreads
+from cloche.runtime.supervisor import Supervisor
+from cloche.runtime.values import ValueLimits, encode
+
+BOUND_S = 5.0
+
+
+class Work:
+    """A cell whose result is the list of frame types that came."""
+
+    def __init__(self, on_frame: Callable[[str], None] | None = None) -> None:
+        inputs = encode({}, ValueLimits())
+        self.frame = render(RunCell(id=1, output_bytes=0, artifacts=0, artifact_bytes=0), (b"", inputs))
+        self.sink = self
+        self.finished = False
+        self.aborted: list[Why] = []
+        self.types: list[str] = []
+        self._on_frame = on_frame
+
+    def __call__(self, frame: bytes | memoryview, /) -> bytes | None:
+        parsed, _ = parse_from_worker(frame, max_bytes=1000)
+        self.types.append(parsed.type)
+        self.finished = parsed.type == "done"
+        if self._on_frame is not None:
+            self._on_frame(parsed.type)
+        return None
+
+    def finish(self) -> list[str]:
+        return self.types
+
+    def partial(self) -> Cell:
+        return Cell(stdout=",".join(self.types), complete=False)
+
+    def abort(self, why: Why) -> None:
+        self.aborted.append(why)
+
+
+class Rig:
+    """Supervisor, threads and what executions report."""
+
+    def __init__(self) -> None:
+        self.servers = ServerThreads()
+        self.supervisor = Supervisor()
+        self.lost: list[str | None] = []
+
+    def begin(
+        self, script: Script, *, allowed_s: float = BOUND_S, can_trap: bool = False, work: Work | None = None
+    ) -> Execution[list[str]]:
+        self.link = FakeLink(script, can_trap=can_trap)
+        self.work = work or Work()
+        execution = Execution(
+            self.work, self.link, started=time.monotonic(), allowed_s=allowed_s, on_end=self.lost.append
+        )
+        execution.start(self.servers, self.supervisor)
+        return execution
+
+    def run(self, script: Script, **options: object) -> list[str]:
+        execution = self.begin(script, **options)  # type: ignore[arg-type]
+        execution.wait()
+        return execution.result()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    made.servers.close()
+    made.supervisor.close()
+
+
+@pytest.fixture
+def short_graces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For guests that heed nothing: there is nothing to wait for."""
+    for name in ("INTERRUPT_GRACE_S", "TRAP_GRACE_S", "KILL_GRACE_S"):
+        monkeypatch.setattr(execution_module, name, 0.01)
+
+
+def hang_on(event: threading.Event) -> Callable[[str], None]:
+    """A host tool that does not return before the event."""
+
+    def hang(kind: str) -> None:
+        if kind == "output":
+            event.wait(BOUND_S)
+
+    return hang
+
+
+def test_a_request_that_ends_in_time_gives_its_result(rig: Rig) -> None:
+    assert rig.run(answer(1, stdout="x")) == ["output", "result", "done"]
+    assert rig.lost == [None]
+    assert not rig.work.aborted
+
+
+def test_a_guest_that_heeds_the_interrupt_keeps_its_state(rig: Rig) -> None:
+    with pytest.raises(TimedOut) as caught:
+        rig.run(loop_in_python, allowed_s=0.02)
+    assert caught.value.state_kept
+    assert caught.value.cell == Cell(stdout="result,done", complete=False)
+    assert caught.value.allowed == 0.02
+    assert caught.value.used >= 0.02
+    assert rig.lost == [None]
+    assert rig.work.aborted == [Why.DEADLINE]
+    assert rig.link.exit_status is None
+
+
+@pytest.mark.usefixtures("short_graces")
+def test_a_guest_deaf_to_the_interrupt_is_trapped_where_the_engine_can(rig: Rig) -> None:
+    with pytest.raises(TimedOut) as caught:
+        rig.run(loop_in_c, allowed_s=0.02, can_trap=True)
+    assert not caught.value.state_kept
+    assert rig.link.exit_status is None
+    assert rig.lost == ["a cell ran past its 0.02 s and had to be killed"]
+
+
+@pytest.mark.usefixtures("short_graces")
+def test_a_guest_deaf_to_the_interrupt_is_killed_where_there_is_no_trap(rig: Rig) -> None:
+    with pytest.raises(TimedOut) as caught:
+        rig.run(loop_in_c, allowed_s=0.02)
+    assert not caught.value.state_kept
+    assert caught.value.cell == Cell(stdout="output", complete=False)
+    assert rig.link.exit_status == KILLED
+
+
+@pytest.mark.usefixtures("short_graces")
+def test_a_tool_that_hangs_on_the_server_thread_does_not_hold_the_deadline(rig: Rig) -> None:
+    returns = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(TimedOut) as caught:
+        rig.run(answer(1, stdout="x"), allowed_s=0.02, work=Work(hang_on(returns)))
+    assert time.monotonic() - started < BOUND_S - 1
+    assert not caught.value.state_kept
+    assert rig.lost == ["a tool of the host did not return (a cell ran past its 0.02 s and had to be killed)"]
+    returns.set()
+
+
+def test_a_result_that_comes_after_the_deadline_is_a_timeout_all_the_same(rig: Rig) -> None:
+    def late(cell: FakeCell) -> None:
+        while time.monotonic() < started + 0.03:
+            cell.link.gone.wait(0.005)
+        cell.finish(1)
+
+    started = time.monotonic()
+    with pytest.raises(TimedOut) as caught:
+        rig.run(late, allowed_s=0.02)
+    assert caught.value.state_kept
+
+
+def test_a_worker_that_dies_by_itself_is_a_crash_and_no_timeout(rig: Rig) -> None:
+    with pytest.raises(WorkerCrashed) as caught:
+        rig.run(crash(3))
+    assert caught.value.exit_status == 3
+    assert rig.lost == ["WorkerCrashed: the worker is gone"]
+
+
+def test_a_broken_protocol_kills_the_worker(rig: Rig) -> None:
+    with pytest.raises(ProtocolError):
+        rig.run(lambda cell: cell.send_raw(b"\xff" * 20))
+    assert rig.link.exit_status == KILLED
+    assert rig.lost[0] is not None
+    assert rig.lost[0].startswith("ProtocolError: ")
+
+
+def test_an_interrupt_ends_the_cell_without_a_timeout(rig: Rig) -> None:
+    running = threading.Event()
+
+    def loop(cell: FakeCell) -> None:
+        running.set()
+        loop_in_python(cell)
+
+    execution = rig.begin(loop)
+    assert running.wait(BOUND_S)
+    execution.interrupt()
+    execution.wait()
+    assert execution.result() == ["result", "done"]
+    assert rig.work.aborted == [Why.INTERRUPTED]
+
+
+def test_an_interrupt_after_the_end_reaches_nobody(rig: Rig) -> None:
+    execution = rig.begin(answer(1))
+    execution.wait()
+    execution.interrupt()
+    execution.cancel()
+    assert rig.link.interrupts == 0
+    assert rig.work.aborted == []
+
+
+def test_a_cancelled_request_goes_down_the_ladder_and_may_keep_its_state(rig: Rig) -> None:
+    execution = rig.begin(loop_in_python)
+    execution.cancel()
+    execution.wait()
+    assert execution.result() == ["result", "done"]
+    assert rig.lost == [None]
+
+
+def test_closing_skips_the_interrupt(rig: Rig) -> None:
+    execution = rig.begin(loop_in_c)
+    execution.cancel(Why.CLOSED)
+    execution.wait()
+    with pytest.raises(SandboxClosed):
+        execution.result()
+    assert rig.link.interrupts == 0
+    assert rig.link.exit_status == KILLED
+
+
+def test_every_callback_hears_of_the_end_once_early_or_late(rig: Rig) -> None:
+    heard: list[str] = []
+    go = threading.Event()
+
+    def gated(cell: FakeCell) -> None:
+        go.wait(BOUND_S)
+        cell.finish(1)
+
+    execution = rig.begin(gated)
+    execution.add_done_callback(lambda: heard.append("early"))
+    go.set()
+    execution.wait()
+    execution.add_done_callback(lambda: heard.append("late"))
+    poll = threading.Event()
+    while len(heard) < 2:  # early callbacks run just after waiters are woken
+        poll.wait(0.001)
+    assert sorted(heard) == ["early", "late"]
+
+
+def test_the_sandbox_is_free_again_before_anybody_is_woken(rig: Rig) -> None:
+    order: list[str] = []
+    execution = Execution(
+        Work(),
+        FakeLink(answer(1)),
+        started=time.monotonic(),
+        allowed_s=BOUND_S,
+        on_end=lambda _lost: order.append("free"),
+    )
+    execution.add_done_callback(lambda: order.append("woken"))
+    execution.start(rig.servers, rig.supervisor)
+    execution.wait()
+    poll = threading.Event()
+    while len(order) < 2:
+        poll.wait(0.001)
+    assert order == ["free", "woken"]
+
+
+def test_a_request_of_a_closed_runtime_ends_at_once(rig: Rig) -> None:
+    rig.servers.close()
+    with pytest.raises(RuntimeClosed):
+        rig.begin(answer(1))
+    assert rig.lost == [None]
+
+
+@pytest.mark.usefixtures("short_graces")
+def test_a_failing_rung_does_not_stop_the_ladder(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Work):
+        def abort(self, why: Why) -> None:
+            raise RuntimeError("broken")
+
+    with pytest.raises(TimedOut):
+        rig.run(loop_in_c, allowed_s=0.02, work=Broken())
+    assert rig.link.exit_status == KILLED
+    assert "rung 0" in caplog.text

@@ -1,0 +1,268 @@
+"""The pool's rules, with workers that are sockets and flags instead of processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cloche.runtime.errors import PoolExhausted, RuntimeClosed, UsedAfterFork, WorkerCrashed
+from cloche.runtime.limits import Limits
+from cloche.runtime.pool import WorkerPool
+from cloche.runtime.process_link import ProcessLink
+from cloche.runtime.protocol import PROTOCOL_VERSION, Hello, render
+
+LIMITS = Limits()
+HELLO = render(Hello(protocol_version=PROTOCOL_VERSION, engine="fake", image="0" * 64))
+
+
+class FakeProcess:
+    """Dies when it is told to, at once."""
+
+    failure: str | None = None
+    pid = None
+
+    def __init__(self) -> None:
+        self.exit_status: int | None = None
+        self.exited = False
+        self.callbacks: list[Callable[[], None]] = []
+
+    def kill(self) -> None:
+        self.die(-9)
+
+    def die(self, status: int) -> None:
+        if not self.exited:
+            self.exit_status = status
+            callbacks, self.callbacks = self.callbacks, []
+            for callback in callbacks:
+                callback()
+            self.exited = True
+
+    def wait(self, timeout_s: float) -> bool:
+        return self.exited
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        if self.exited:
+            callback()
+        else:
+            self.callbacks.append(callback)
+
+
+class FakeMaker:
+    """Counts what it makes. `broken`: workers die before they say hello."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.broken = 0
+        self.made: list[FakeProcess] = []
+        self.far_ends: list[socket.socket] = []
+        self.started = threading.Semaphore(0)
+
+    def start_worker(self) -> ProcessLink:
+        if not self.alive:
+            raise WorkerCrashed("the fork server is gone")
+        frames, far = socket.socketpair()
+        control, far_control = socket.socketpair()
+        process = FakeProcess()
+        self.made.append(process)
+        self.far_ends += [far, far_control]
+        link = ProcessLink(frames, control, process)
+        if self.broken:
+            self.broken -= 1
+            process.die(82)
+        else:
+            far.sendall(HELLO)
+        self.started.release()
+        return link
+
+    def close(self) -> None:
+        self.alive = False
+        for process in self.made:
+            process.kill()
+        for sock in self.far_ends:
+            sock.close()
+
+    @property
+    def living(self) -> int:
+        return sum(not process.exited for process in self.made)
+
+
+@pytest.fixture
+def maker() -> Iterator[FakeMaker]:
+    maker = FakeMaker()
+    yield maker
+    maker.close()
+
+
+def wait_until(pool: WorkerPool, *, warm: int) -> None:
+    """Let the refiller work until that many are warm."""
+    with pool._changed:
+        assert pool._changed.wait_for(lambda: len(pool._warm) == warm, 5)
+
+
+def test_one_sandbox_costs_one_worker(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker)
+    pool.lease(LIMITS, 1)
+    assert len(maker.made) == 1
+    assert pool.stats().warm == 0
+    pool.close()
+
+
+def test_the_second_sandbox_starts_a_spare_and_the_third_takes_it(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker)
+    pool.lease(LIMITS, 1)
+    pool.lease(LIMITS, 1)
+    wait_until(pool, warm=1)
+    assert len(maker.made) == 3
+    third = pool.lease(LIMITS, 1)
+    assert third.process is maker.made[2]
+    assert pool.stats().leased_warm == 1
+    pool.close()
+
+
+def test_a_number_of_warm_workers_set_by_hand_counts_from_the_first_sandbox(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=3)
+    pool.lease(LIMITS, 1)
+    wait_until(pool, warm=3)
+    assert pool.stats().live == 4
+    pool.close()
+
+
+def test_no_warm_workers_means_none(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=0)
+    for _ in range(3):
+        pool.lease(LIMITS, 1)
+    assert (pool.stats().warm, len(maker.made)) == (0, 3)
+    pool.close()
+
+
+def test_a_full_pool_says_when_to_come_again(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=0, max_workers=2)
+    pool.lease(LIMITS, 1)
+    pool.lease(LIMITS, 1)
+    with pytest.raises(PoolExhausted, match="all 2 workers are in use") as caught:
+        pool.lease(LIMITS, 0)
+    assert caught.value.retry_after_s > 0
+    pool.close()
+
+
+def test_a_waiting_lease_gets_the_place_of_a_worker_that_dies(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=0, max_workers=1)
+    first = pool.lease(LIMITS, 1)
+    got: list[ProcessLink] = []
+    waiter = threading.Thread(target=lambda: got.append(pool.lease(LIMITS, 5)))
+    waiter.start()
+    first.close(1)
+    waiter.join(5)
+    assert [link.process for link in got] == [maker.made[1]]
+    pool.close()
+
+
+def test_a_spare_never_takes_the_last_place_twice(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=5, max_workers=2)
+    pool.lease(LIMITS, 1)
+    wait_until(pool, warm=1)
+    pool.lease(LIMITS, 1)
+    assert pool.stats().live == 2
+    pool.close()
+
+
+def test_a_dead_spare_is_not_leased_and_a_new_one_comes(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=1)
+    pool.lease(LIMITS, 1)
+    wait_until(pool, warm=1)
+    maker.made[1].die(-9)
+    assert pool.stats().warm == 0
+    link = pool.lease(LIMITS, 1)
+    assert link.process is maker.made[2]
+    wait_until(pool, warm=1)
+    pool.close()
+
+
+def test_a_worker_that_dies_before_it_is_ready_is_replaced_once(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=0)
+    maker.broken = 1
+    assert pool.lease(LIMITS, 1).process is maker.made[1]
+    maker.broken = 2
+    with pytest.raises(WorkerCrashed, match="its own side of the bridge failed"):
+        pool.lease(LIMITS, 1)
+    assert pool.stats().live == 1
+    pool.close()
+
+
+def test_a_silent_worker_is_killed_at_the_deadline_and_gives_its_place_back(maker: FakeMaker) -> None:
+    class Silent(FakeMaker):
+        def start_worker(self) -> ProcessLink:
+            frames, far = socket.socketpair()
+            control, far_control = socket.socketpair()
+            self.far_ends += [far, far_control]
+            self.made.append(FakeProcess())
+            return ProcessLink(frames, control, self.made[-1])
+
+    silent = Silent()
+    pool = WorkerPool(lambda: silent, warm=0, max_workers=1)
+    with pytest.raises(PoolExhausted, match="no worker was ready in time"):
+        pool.lease(LIMITS, 0.05)
+    assert (silent.living, pool.stats().live) == (0, 0)
+    pool.close()
+
+
+def test_a_dead_fork_server_is_started_again(maker: FakeMaker) -> None:
+    second = FakeMaker()
+    makers = iter([maker, second])
+    pool = WorkerPool(lambda: next(makers), warm=0)
+    first = pool.lease(LIMITS, 1)
+    maker.alive = False
+    pool.lease(LIMITS, 1)
+    first.close(1)
+    assert (len(second.made), pool.stats().maker_starts) == (1, 2)
+    pool.close()
+    second.close()
+
+
+def test_close_kills_every_worker_and_a_second_close_does_nothing(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=2)
+    pool.lease(LIMITS, 1)
+    wait_until(pool, warm=2)
+    pool.close()
+    assert (maker.living, maker.alive, pool.stats().live) == (0, False, 0)
+    pool.close()
+    with pytest.raises(RuntimeClosed):
+        pool.lease(LIMITS, 1)
+
+
+def test_close_wakes_whoever_waits_for_a_place(maker: FakeMaker) -> None:
+    pool = WorkerPool(lambda: maker, warm=0, max_workers=1)
+    pool.lease(LIMITS, 1)
+    errors: list[Exception] = []
+
+    def wait_for_place() -> None:
+        try:
+            pool.lease(LIMITS, 30)
+        except (RuntimeClosed, PoolExhausted) as exc:
+            errors.append(exc)
+
+    waiter = threading.Thread(target=wait_for_place)
+    waiter.start()
+    pool.close()
+    waiter.join(5)
+    assert [type(error) for error in errors] == [RuntimeClosed]
+
+
+def test_a_pool_refuses_to_work_in_a_forked_child_and_leaves_the_workers_alone(
+    maker: FakeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = WorkerPool(lambda: maker, warm=0)
+    link = pool.lease(LIMITS, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)
+        with pytest.raises(UsedAfterFork):
+            pool.lease(LIMITS, 1)
+        link.close(1)
+        pool.close()
+        assert maker.living == 1
+    pool.close()
+    assert maker.living == 0

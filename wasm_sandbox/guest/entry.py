@@ -1,0 +1,133 @@
+"""The guest's entry function: `start`, then cells, each with any number of wakes.
+
+Rule: no exception leaves `entry`. What can go wrong below was turned into a `result` frame there; what is caught here
+is the case in which even that failed, and a frame that was built beforehand answers for the cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Generator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import frames, patches
+from .calls import Calls
+from .frames import Failure, Outcome
+from .interrupts import Interrupts
+from .loop import CellLoop
+from .runner import Runner
+from .streams import Output
+from .tools import ToolBox
+
+if TYPE_CHECKING:
+    from ...runtime import values
+else:
+    from . import values
+
+_CELL_IS_OVER = b""
+
+
+class Guest:
+    """One sandbox, seen from inside. There is one per interpreter: the standard library is patched for it."""
+
+    def __init__(self, call: Callable[[bytes], bytes]) -> None:
+        self._call = call
+        self.interrupts = Interrupts()
+        self.output = Output(call, self.interrupts)
+        self.calls = Calls(call, self.output, self.interrupts)
+        self.tools = ToolBox(self.calls)
+        self._max_tasks = 1000
+        self._loop: CellLoop | None = None
+        self._runner = Runner(self)
+        self._cell: Generator[bytes, None, None] | None = None
+        for method in (CellLoop._run_once, CellLoop._run_handle):
+            self.interrupts.protect(method)
+        self._lost = _result_of("SystemError", "the cell's result was lost: the sandbox ran out of memory or stack")
+
+    def entry(self, message: bytes) -> bytes:
+        """One frame of the host in; `b""` or a `wait` frame out."""
+        try:
+            header, parts = frames.parse(message)
+            kind = header["type"]
+            if kind == "cell":
+                inputs: dict[str, Any] = frames.decode(parts[1])
+                self._cell = self._runner.run(str(parts[0], "utf-8"), inputs, header["output_bytes"])
+                return self._resume()
+            if kind == "wake":
+                self.calls.deliver(message)
+                return self._resume()
+            self.start(header, parts)
+        except BaseException:  # the guest runner: nothing may leave, see above
+            self._cell = None
+            self._send_lost()
+        return _CELL_IS_OVER
+
+    def start(self, header: dict[str, Any], parts: list[memoryview]) -> None:
+        """Become the sandbox of one tenant: its limits, its tools, its randomness."""
+        self._max_tasks = header["tasks"]
+        limits = values.ValueLimits(header["value_bytes"], header["value_depth"], header["int_digits"])
+        module = self.tools.configure(frames.decode(parts[0]), limits)
+        sys.modules.setdefault("tools", module)
+        random = sys.modules.get("random")
+        if random is not None:
+            random.seed(int.from_bytes(os.urandom(32), "little"))  # the image has the builder's state in it
+
+    def loop(self) -> CellLoop:
+        """The sandbox's own loop. A new one if user code closed it."""
+        if self._loop is None or self._loop.is_closed():
+            self._loop = self.new_loop()
+        return self._loop
+
+    def used_loop(self) -> CellLoop | None:
+        """The same, if it has had tasks; for the end of a cell."""
+        loop = self._loop
+        return loop if loop is not None and loop.is_used and not loop.is_closed() else None
+
+    def drop_loop(self) -> None:
+        """Leave the loop and its tasks behind; the next use makes another."""
+        self._loop = None
+
+    def new_loop(self) -> CellLoop:
+        return CellLoop(self.calls, self.interrupts, self._max_tasks)
+
+    def send_result(self, outcome: Outcome) -> None:
+        """Send how the cell ended; without its value if the host does not take that."""
+        try:
+            self._call(frames.result(outcome))
+        except (OSError, MemoryError):
+            outcome.value, outcome.value_error = None, outcome.value_error or "value: too large to send"
+            self._call(frames.result(outcome))
+
+    def patch(self) -> None:
+        """Patch the standard library for this guest."""
+        patches.install(self.calls, self.loop, self.new_loop)
+
+    def _resume(self) -> bytes:
+        if self._cell is None:
+            return _CELL_IS_OVER
+        try:
+            return next(self._cell)
+        except StopIteration:
+            self._cell = None
+            return _CELL_IS_OVER
+
+    def _send_lost(self) -> None:
+        with contextlib.suppress(BaseException):  # nothing is left to say it with
+            self._call(self._lost)
+
+
+def install() -> None:
+    """Make the guest of this interpreter and set `_host.entry`."""
+    host = import_module("_host")
+    guest = Guest(host.call)
+    guest.patch()
+    host.entry = guest.entry  # type: ignore[attr-defined]
+
+
+def _result_of(type_name: str, message: str) -> bytes:
+    outcome = Outcome()
+    outcome.error = Failure(type_name, message, "", None)
+    return frames.result(outcome)

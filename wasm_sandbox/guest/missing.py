@@ -1,0 +1,59 @@
+"""What to add to "No module named 'x'": why it is missing here and what to do instead.
+
+Rule: imports themselves are left alone, so `try: import numpy except ImportError` and `find_spec` behave as anywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_NETWORK = "there is no network in this sandbox; ask the host for data through a tool"
+_PROCESS = "there are no processes in this sandbox"
+_NATIVE = "it needs compiled code that this sandbox's image does not have"
+_UI = "there is no screen in this sandbox"
+_JS = "there is no JavaScript in this sandbox"
+
+_REASONS: dict[str, str] = {
+    **dict.fromkeys(
+        ("requests", "httpx", "aiohttp", "urllib3", "websockets", "boto3", "paramiko", "openai", "yfinance"), _NETWORK
+    ),
+    "numpy": f"{_NATIVE}; use lists with math, statistics or fractions",
+    "pandas": f"{_NATIVE}; use csv, json, sqlite3 or collections",
+    "polars": f"{_NATIVE}; use csv, json, sqlite3 or collections",
+    "scipy": f"{_NATIVE}; use math or statistics",
+    "sklearn": _NATIVE,
+    "torch": _NATIVE,
+    "tensorflow": _NATIVE,
+    "lxml": f"{_NATIVE}; use xml.etree.ElementTree or html.parser",
+    "orjson": f"{_NATIVE}; use json",
+    "regex": f"{_NATIVE}; use re",
+    "PIL": _NATIVE,
+    "cv2": _NATIVE,
+    "matplotlib": f"{_NATIVE}; return the numbers, or write an SVG file to /out",
+    "duckdb": f"{_NATIVE}; use sqlite3",
+    "tkinter": _UI,
+    "turtle": _UI,
+    "curses": _UI,
+    "readline": _UI,
+    "js": _JS,
+    "pyodide": _JS,
+    "pyodide_js": _JS,
+    "micropip": f"{_NETWORK}; packages are baked into the image",
+    "pip": f"{_NETWORK}; packages are baked into the image",
+    "multiprocessing": _PROCESS,
+    "_multiprocessing": _PROCESS,
+    "_posixsubprocess": _PROCESS,
+    "fcntl": _PROCESS,
+}
+_STDLIB = "this module of the standard library is not part of Pyodide"
+_OTHER = "it is not in this sandbox's image, and nothing can be installed while it runs; use the standard library"
+
+
+def hint(exc: BaseException) -> str | None:
+    """A sentence for a ModuleNotFoundError, None for anything else."""
+    if not isinstance(exc, ModuleNotFoundError) or not isinstance(exc.name, str):
+        return None
+    top = exc.name.partition(".")[0]
+    if top != exc.name and top in sys.modules:
+        return None  # a wrong submodule of something that is here
+    return _REASONS.get(top) or (_STDLIB if top in sys.stdlib_module_names else _OTHER)

@@ -1,0 +1,119 @@
+"""`repr` with an end: no more text is built than is kept.
+
+Rule: for values that fit, the text is what `repr` gives. The cap holds for the plain containers and texts of any size;
+the `__repr__` of other types is run as it is, under the deadline, and cut afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_CUT = "..."
+_repr = repr
+_SCALARS = frozenset((int, float, complex, bool, type(None)))
+_LONGEST_INT_BITS = 14_000  # about the 4300 digits that CPython agrees to print
+
+
+class _Full(Exception):
+    """The cap is reached."""
+
+
+def bounded_repr(value: object, limit: int) -> str:
+    """`repr(value)`, at most `limit` characters; a longer one ends in an ellipsis.
+
+    Raises:
+        BaseException: whatever a `__repr__` of the user raises.
+    """
+    kind = type(value)
+    if kind is int:
+        return _integer(value)  # type: ignore[arg-type]
+    if kind in _SCALARS:
+        return _repr(value)
+    writer = _Writer(limit)
+    try:
+        writer.write(value)
+    except _Full:
+        return "".join(writer.parts)[: limit - len(_CUT)] + _CUT
+    return "".join(writer.parts)
+
+
+def _integer(value: int) -> str:
+    bits = value.bit_length()
+    return _repr(value) if bits < _LONGEST_INT_BITS else f"<int of {bits} bits>"
+
+
+class _Writer:
+    """Collects the text until it is full."""
+
+    def __init__(self, limit: int) -> None:
+        self.parts: list[str] = []
+        self._left = limit
+        self._open: set[int] = set()
+
+    def write(self, value: object) -> None:
+        kind = type(value)
+        writer = _CONTAINERS.get(kind)
+        if writer is None or len(value) == 0:  # type: ignore[arg-type]
+            self._add(self._leaf(value, kind))
+        elif id(value) in self._open:
+            self._add("[...]" if kind is list else "{...}" if kind is dict else "(...)")
+        else:
+            self._open.add(id(value))
+            writer(self, value)
+            self._open.discard(id(value))
+
+    def _leaf(self, value: object, kind: type) -> str:
+        if kind is int:
+            return _integer(value)  # type: ignore[arg-type]
+        if kind is str or kind is bytes:
+            return _repr(value[: self._left + 1])  # type: ignore[index]
+        return _repr(value)
+
+    def _add(self, text: str) -> None:
+        self.parts.append(text)
+        self._left -= len(text)
+        if self._left < 0:
+            raise _Full
+
+    def _items(self, start: str, items: object, end: str) -> None:
+        self._add(start)
+        first = True
+        for item in items:  # type: ignore[attr-defined]
+            if not first:
+                self._add(", ")
+            first = False
+            self.write(item)
+        self._add(end)
+
+    def list(self, value: object) -> None:
+        self._items("[", value, "]")
+
+    def tuple(self, value: object) -> None:
+        self._items("(", value, ",)" if len(value) == 1 else ")")  # type: ignore[arg-type]
+
+    def set(self, value: object) -> None:
+        self._items("{", value, "}")
+
+    def frozenset(self, value: object) -> None:
+        self._items("frozenset({", value, "})")
+
+    def dict(self, value: object) -> None:
+        self._add("{")
+        first = True
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if not first:
+                self._add(", ")
+            first = False
+            self.write(key)
+            self._add(": ")
+            self.write(item)
+        self._add("}")
+
+
+_CONTAINERS: dict[type, Callable[[_Writer, object], None]] = {
+    list: _Writer.list,
+    tuple: _Writer.tuple,
+    set: _Writer.set,
+    frozenset: _Writer.frozenset,
+    dict: _Writer.dict,
+}
