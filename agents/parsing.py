@@ -5,8 +5,8 @@ Marks, in this order: fences labelled as Python (all of them, joined); fences wi
 with another label (json, text, bash) are never run.
 
 The code is not parsed here. The guest's Python is newer than the host's may be, so only the guest knows what is a
-syntax error; it compiles a cell before it runs any of it, which costs less than a millisecond and has no effect. And the
-host does not feed model-written text to its own compiler.
+syntax error; it compiles a cell before it runs any of it, which costs less than a millisecond and has no effect. And
+the host does not feed model-written text to its own compiler.
 """
 
 from __future__ import annotations

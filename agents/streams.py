@@ -54,7 +54,7 @@ class RunInThread:
     def wait(self) -> RunResult:
         """The result. A KeyboardInterrupt while waiting abandons the run, closes its sandbox, then goes on."""
         try:
-            return self.future.result()
+            return result_of(self.future)
         except BaseException:
             self.abandon()
             raise
@@ -69,6 +69,11 @@ class RunInThread:
         """The loop takes calls in order: if the run has not begun by now, it never will."""
         if self._over is not None:
             await self._over.wait()
+
+
+def result_of(future: Future[RunResult]) -> RunResult:
+    """Blocks; a KeyboardInterrupt comes out of here."""
+    return future.result()
 
 
 class EventStream:

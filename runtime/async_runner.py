@@ -50,7 +50,7 @@ class LoopRunner:
         return self._hook.call(self._set_event)
 
     async def wait_until(self, over: Callable[[], bool]) -> None:
-        """Return once `over()` is true; it is asked after each `wake`. Starts the tools that are asked for meanwhile."""
+        """Return once `over()` is true, which is asked after each `wake`; start what tools are asked for meanwhile."""
         while not over():
             await self._event.wait()
             self._event = anyio.Event()

@@ -1,7 +1,7 @@
 """`AsyncSandbox`: the face for `await`, on asyncio and trio. Methods and arguments are those of `Sandbox`.
 
-The rule: the loop is never blocked and no thread stands between: a server thread runs the request and wakes the loop at
-its end. A cancelled caller sends its request down the kill ladder, waits for its end (half a second at most), then goes on.
+The rule: the loop is never blocked and no thread stands between: a server thread runs the request and wakes the loop
+at its end. A cancelled caller sends its request down the kill ladder and waits for its end, half a second at most.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from .cell import LimitHit
 from .errors import ProtocolError
@@ -249,7 +249,8 @@ class CellCalls:
             if tool.is_async:
                 future = self._runner.start(bound, self._context.copy())  # type: ignore[arg-type]  # `is_async` says so
             else:
-                future = self._threads().submit(partial(self._context.copy().run, self._run_on_thread, bound))
+                context = self._context.copy()
+                future = self._threads().submit(lambda: context.run(self._run_on_thread, bound))
         except Exception as exc:  # noqa: BLE001  # tool dispatch: a closed loop or pool
             raise self._failed(tool, exc) from None
         return self._follow(call_id, tool, cost, future)
@@ -360,6 +361,8 @@ class CellCalls:
         if call is None:
             raise AssertionError("a ready call is open until it is told")
         self.seconds += time.monotonic() - call.started
+        if call.future.cancelled():  # by the abort, or with its loop
+            return failure(Refused("Interrupted", "the call was cancelled"))
         return self._outcome(call.tool, call.future.result)
 
     def _forget(self, call_id: int) -> _Call | None:
@@ -376,8 +379,10 @@ class CellCalls:
 
 def _split_arguments(value: object) -> tuple[tuple[object, ...], dict[str, object]]:
     """`[args, kwargs]`, as every stub of ours sends it."""
-    if isinstance(value, list | tuple) and len(value) == 2:
+    if isinstance(value, list | tuple) and len(value := cast("list[object]", value)) == 2:
         args, kwargs = value
-        if isinstance(args, list | tuple) and isinstance(kwargs, dict) and all(isinstance(key, str) for key in kwargs):
-            return tuple(args), kwargs
+        if isinstance(args, list | tuple) and isinstance(kwargs, dict):
+            by_name = cast("dict[str, object]", kwargs)
+            if all(isinstance(key, str) for key in cast("dict[object, object]", kwargs)):
+                return tuple(cast("list[object]", args)), by_name
     raise ProtocolError("arguments of a tool call are not [args, kwargs]")

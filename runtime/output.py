@@ -34,7 +34,9 @@ class OutputCollector:
         self._left = limit_bytes
         self._on_output = on_output
         self._texts: dict[Stream, io.StringIO] = {"stdout": io.StringIO(), "stderr": io.StringIO()}
-        self._decoders = {stream: _Utf8(errors="replace") for stream in self._texts}
+        self._decoders: dict[Stream, codecs.IncrementalDecoder] = {
+            stream: _Utf8(errors="replace") for stream in self._texts
+        }
         self.total_bytes = 0
         """Bytes that the guest sent, cut ones included."""
         self.callback_error: BaseException | None = None

@@ -1,4 +1,4 @@
-"""Process isolation as a source of workers: a pool over a fork server, which `prepare` starts before anybody waits for it.
+"""Process isolation as a source of workers: a pool over a fork server that `prepare` starts.
 
 The rule: loading and compiling the image happens in `prepare`, outside every deadline; a lease is one fork at most.
 """

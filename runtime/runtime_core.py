@@ -1,4 +1,4 @@
-"""What `Runtime` and `AsyncRuntime` have in common: the threads, the sources of workers, and the list of open sandboxes.
+"""What `Runtime` and `AsyncRuntime` have in common: threads, sources of workers, and the list of open sandboxes.
 
 The rule: everything that lives on the host for longer than one call is owned here and ended by `close`, in one order:
 no new sandboxes, close the open ones, then workers, then threads. Parts are made on first use.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue

@@ -1,7 +1,7 @@
 """One sandbox: who may use it now, what runs in it, and why it ended. Both faces forward to it.
 
-The rule: at most one request at a time, nothing queues. A sandbox whose worker is lost stays lost, with the reason, until
-`reset` gives it a fresh one; nothing of the old worker is used again.
+The rule: at most one request at a time, nothing queues. A sandbox whose worker is lost stays lost, with the reason,
+until `reset` gives it a fresh one; nothing of the old worker is used again.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class SandboxCore:
             execution.interrupt()
 
     def close(self) -> None:
-        """Kill the worker and wait for its end, a bounded time. A request in flight ends with SandboxClosed. Idempotent."""
+        """Kill the worker and wait for its end, within bounds. A request in flight ends with SandboxClosed. Idempotent."""
         if os.getpid() != self._pid:
             return  # the parent still uses it
         with self._gate:

@@ -181,7 +181,7 @@ class Session:
 
     def _inputs(self, inputs: Mapping[str, object]) -> bytes:
         for name in inputs:
-            if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            if not str(name).isidentifier() or keyword.iskeyword(name):
                 raise ConfigError(f"an input is a variable of the cell; {name!r:.100} cannot be one")
             if name in self._tools or name == "tools":
                 raise ConfigError(f"the input {name!r} would hide a tool; rename it")
@@ -247,27 +247,27 @@ class _RunningCell:
 
     # --- one handler per frame ----------------------------------------------------------------------------------------
 
-    def _output(self, frame: Output, parts: Parts) -> None:
+    def on_output(self, frame: Output, parts: Parts) -> None:
         (data,) = _exactly(parts, 1, frame)
         self._context.run(self.output.add, frame.stream, data)
 
-    def _tool_call(self, frame: ToolCall, parts: Parts) -> bytes:
+    def on_tool_call(self, frame: ToolCall, parts: Parts) -> bytes:
         (payload,) = _exactly(parts, 1, frame)
         return self.calls.call(frame.id, frame.name, payload)
 
-    def _tool_start(self, frame: ToolStart, parts: Parts) -> None:
+    def on_tool_start(self, frame: ToolStart, parts: Parts) -> None:
         (payload,) = _exactly(parts, 1, frame)
         self.calls.start(frame.id, frame.name, payload)
 
-    def _tool_cancel(self, frame: ToolCancel, parts: Parts) -> None:
+    def on_tool_cancel(self, frame: ToolCancel, parts: Parts) -> None:
         _exactly(parts, 0, frame)
         self.calls.cancel(frame.id)
 
-    def _wait(self, frame: Wait, parts: Parts) -> bytes:
+    def on_wait(self, frame: Wait, parts: Parts) -> bytes:
         _exactly(parts, 0, frame)
         return self.calls.wait(frame)
 
-    def _take_result(self, frame: Result, parts: Parts) -> None:
+    def on_result(self, frame: Result, parts: Parts) -> None:
         _exactly(parts, int(frame.has_value), frame)
         if frame.has_value and (frame.error is not None or frame.value_error is not None):
             raise ProtocolError("a result with a value and an error")
@@ -283,7 +283,7 @@ class _RunningCell:
         self._result = frame
         self.calls.close()
 
-    def _take_done(self, frame: Done, parts: Parts) -> None:
+    def on_done(self, frame: Done, parts: Parts) -> None:
         if frame.id != self._id:
             raise ProtocolError("done of another cell")
         _exactly(parts, len(frame.artifacts), frame)
@@ -342,12 +342,12 @@ def _entry(kind: type[T], handler: Callable[[_RunningCell, T, Parts], bytes | No
 _Handler = Callable[[_RunningCell, FromWorker, Parts], bytes | None]
 _HANDLERS: dict[type, _Handler] = dict(
     (
-        _entry(Output, _RunningCell._output),
-        _entry(ToolCall, _RunningCell._tool_call),
-        _entry(ToolStart, _RunningCell._tool_start),
-        _entry(ToolCancel, _RunningCell._tool_cancel),
-        _entry(Wait, _RunningCell._wait),
-        _entry(Result, _RunningCell._take_result),
-        _entry(Done, _RunningCell._take_done),
+        _entry(Output, _RunningCell.on_output),
+        _entry(ToolCall, _RunningCell.on_tool_call),
+        _entry(ToolStart, _RunningCell.on_tool_start),
+        _entry(ToolCancel, _RunningCell.on_tool_cancel),
+        _entry(Wait, _RunningCell.on_wait),
+        _entry(Result, _RunningCell.on_result),
+        _entry(Done, _RunningCell.on_done),
     )
 )

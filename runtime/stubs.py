@@ -16,6 +16,9 @@ from collections.abc import Mapping
 
 from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Annotations are values of any kind here, and `isinstance` narrows them to generics of Unknown.
+
 _ABSTRACT: dict[object, str] = {
     collections.abc.Sequence: "list",
     collections.abc.Iterable: "list",
@@ -44,7 +47,7 @@ class TypeWriter:
         """The type as an annotation."""
         if hint is None or hint is type(None):
             return "None"
-        if hint in (inspect.Parameter.empty, typing.Any, object):
+        if hint is inspect.Parameter.empty or hint is typing.Any or hint is object:
             return "Any"
         if isinstance(hint, TypeAliasType):
             return self.write(hint.__value__)

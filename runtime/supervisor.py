@@ -1,7 +1,7 @@
 """One thread per runtime that keeps the deadlines of everything in flight.
 
-The rule: a due item is asked for its next step until it says that none is left, and no step may block. The thread sleeps
-until the earliest deadline that it knows; a later one never wakes it, so a stream of short cells costs it nothing.
+The rule: a due item is asked for its next step until it says that none is left, and no step may block. The thread
+sleeps until the earliest deadline that it knows; a later one never wakes it, so a stream of short cells costs nothing.
 """
 
 from __future__ import annotations

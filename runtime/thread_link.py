@@ -40,8 +40,12 @@ class ThreadLink:
             if self._gone:
                 raise WorkerCrashed("the instance is gone")
             self._serving = True
+
+        def send(frame: bytes) -> None:
+            on_frame(frame)
+
         try:
-            self._host.handle(frame, on_frame, lambda question: _answered(on_frame(question)))
+            self._host.handle(frame, send, lambda question: _answered(on_frame(question)))
         except Trapped as exc:
             raise WorkerCrashed(f"the interpreter was lost: {exc}", exit_status=exc.exit_code) from exc
         finally:

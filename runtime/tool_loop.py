@@ -1,7 +1,7 @@
 """An event loop on a thread of its own, for async tools of the blocking face. Starts with the first of them.
 
-The rule: nobody waits for it. An async tool that blocks its loop harms other async tools, not the deadline of a cell nor
-the end of the process.
+The rule: nobody waits for it. An async tool that blocks its loop harms other async tools, but neither the deadline of
+a cell nor the end of the process.
 """
 
 from __future__ import annotations

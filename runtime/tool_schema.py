@@ -22,6 +22,9 @@ from pydantic_core import ArgsKwargs, SchemaError, SchemaValidator, ValidationEr
 
 from .errors import ConfigError
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# A core schema is nested dicts of anything; `isinstance(part, dict)` narrows to dict[Unknown, Unknown].
+
 Arguments = tuple[tuple[object, ...], dict[str, object]]
 
 MAX_ERRORS = 5

@@ -1,7 +1,7 @@
 """Threads for blocking tools that nobody waits for at once: `.aio` calls, and tools with a time of their own.
 
-The rule: bounded, and never waited for. A tool that hangs keeps its place until it returns, but neither a deadline nor the
-end of the process waits for it (`ThreadPoolExecutor` joins its threads at exit).
+The rule: bounded, and never waited for. A tool that hangs keeps its place until it returns, but neither a deadline nor
+the end of the process waits for it (`ThreadPoolExecutor` joins its threads at exit).
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import functools
 import inspect
 import keyword
 import re
-import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -115,7 +114,7 @@ class Tool:
             description=description,
             timeout_s=timeout_s,
             end_cell=end_cell,
-            names=sys._getframe(1).f_locals,  # as typing itself does, for types local to a function
+            names=_locals_of_caller(2),
         )
 
     def __call__(self, *args: object, **kwargs: object) -> typing.Any:
@@ -176,7 +175,7 @@ def tool(
     Raises:
         ConfigError: the name, the signature or an annotation cannot serve.
     """
-    names = sys._getframe(1).f_locals  # as typing itself does, for types local to a function
+    names = _locals_of_caller(2)
 
     def wrap(function: Function) -> Tool:
         return Tool(function, name=name, description=description, timeout_s=timeout_s, end_cell=end_cell, names=names)
@@ -228,6 +227,14 @@ def checked_name(name: str) -> str:
     else:
         return name
     raise ConfigError(f"a tool cannot be named {name[:100]!r}: {reason}; give it another with name=")
+
+
+def _locals_of_caller(depth: int) -> Mapping[str, object]:
+    """Local names where a tool is defined: annotations may name types that are local to a function."""
+    frame = inspect.currentframe()
+    for _ in range(depth):
+        frame = frame.f_back if frame is not None else None
+    return frame.f_locals if frame is not None else {}
 
 
 def _name_of(function: object) -> str:

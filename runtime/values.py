@@ -22,6 +22,9 @@ import struct
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# `type(value) is dict` narrows to dict[Unknown, Unknown]; each part is looked at by its own type before it is used.
+
 PLAIN, EXTENDED = 0, 1
 
 _ITEM_COST = 64

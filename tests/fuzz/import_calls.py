@@ -8,18 +8,19 @@ than the quotas allow, and leaves the file system's books in order.
 
 from __future__ import annotations
 
+import inspect
 import random
 import struct
 import sys
 import time
 from dataclasses import dataclass
 
+from tests.support.fake_box import PAGE, BoxExited, FakeBox, import_types
+
 from cloche.wasm_sandbox.filesystem.descriptors import MAX_DESCRIPTORS
 from cloche.wasm_sandbox.filesystem.nodes import Directory, File, Node, Symlink
 from cloche.wasm_sandbox.imports import ALL_IMPORTS
 from cloche.wasm_sandbox.memory import MemoryFault
-
-from tests.support.fake_box import PAGE, BoxExited, FakeBox, import_types
 
 PATHS = [
     b"/tmp/a", b"/tmp/b", b"/tmp/d", b"/tmp/d/e", b"/tmp/d/e/f", b"/out/x", b"a", b"../..", b"/", b".", b"", b"/tmp/a/",
@@ -27,11 +28,47 @@ PATHS = [
     b"/tmp/" + b"y" * 255, b"\xff\xfe", b"/a/" * 1500, b"/tmp/d/..", b"/tmp/d/.",
 ]  # fmt: skip
 SMALL = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 64, 100, 255, 256, 280, 1024, 1025, 4096]
-FLAGS = [0o0, 0o1, 0o2, 0o101, 0o102, 0o302, 0o1102, 0o2102, 0o200000, 0o400002, 0o2000102, 0x100, 0x200, 0x1000, 1030, 12, 13]
+FLAGS = [
+    0o0,
+    0o1,
+    0o2,
+    0o101,
+    0o102,
+    0o302,
+    0o1102,
+    0o2102,
+    0o200000,
+    0o400002,
+    0o2000102,
+    0x100,
+    0x200,
+    0x1000,
+    1030,
+    12,
+    13,
+]
 EDGES = [2**31 - 1, 2**31, 2**32 - 1, 2**32 - 100, 2**32 - 4, PAGE, 2 * PAGE]
 WIDE_EDGES = [-1, 0, 1, 100, -(2**63), 2**63 - 1, 2**53, 10**12, 253_402_300_800]
+PIECES = [[(4096, 10)], [(0, 0), (4096, 5000), (PAGE, PAGE)], [(2**32 - 1, 2**32 - 1)], [(100, 2**31)]]
 _SCRATCH = 4096
-_STRINGS = 16 * 1024
+PATHS_AT = [16 * 1024 + 5000 * index for index in range(len(PATHS))]
+PIECES_AT = [12 * 1024 + 64 * index for index in range(len(PIECES))]
+LIKELY: dict[str, list[int]] = {
+    **dict.fromkeys(("fd", "new_fd"), [0, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8]),
+    **dict.fromkeys(("dirfd", "old_dirfd", "new_dirfd"), [2**32 - 100] * 4 + [3, 4, 5]),
+    **dict.fromkeys(("path", "old_path", "new_path", "target"), PATHS_AT[:14] + PATHS_AT),
+    **dict.fromkeys(("buffer", "result", "varargs", "times"), [_SCRATCH, _SCRATCH + 512]),
+    "array": PIECES_AT,
+    "count": [0, 1, 1, 3, 1025],
+    "flags": [0, 0, *FLAGS],
+    "command": [0, 1, 2, 3, 4, 12, 13, 14, 1030, 99],
+    "mode": [0, 0o100644, 0o10666],
+    "permissions": [0, 0o644, 0o777],
+    "wanted": [0, 1, 2, 4, 7, 8],
+    "whence": [0, 1, 2, 3],
+    "size": [*SMALL, 2000, 20_000],
+}
+"""Parameter name of a handler to values that it could really get."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +79,19 @@ class Call:
 
 def prepare(box: FakeBox) -> list[int]:
     """Fill the memory with paths and plausible structs; the addresses worth passing."""
-    at, addresses = _STRINGS, []
-    for path in PATHS:
+    for at, path in zip(PATHS_AT, PATHS, strict=True):
         box.memory.write(at, path + b"\0")
-        addresses.append(at)
-        at += len(path) + 16
-    for pieces in [[(_SCRATCH, 10)], [(0, 0), (_SCRATCH, 5000), (PAGE, PAGE)], [(2**32 - 1, 2**32 - 1)], [(100, 2**31)]]:
+    for at, pieces in zip(PIECES_AT, PIECES, strict=True):
         box.memory.write(at, b"".join(struct.pack("<II", *piece) for piece in pieces))
-        addresses.append(at)
-        at += 64
-    return [*addresses, _SCRATCH, _SCRATCH + 1, 0, box.memory.size - 1, box.memory.size - 8, box.memory.size]
+    end = box.memory.size
+    return [*PATHS_AT, *PIECES_AT, _SCRATCH, _SCRATCH + 1, 0, end - 1, end - 8, end]
 
 
 def random_call(source: random.Random, addresses: list[int]) -> Call:
     """One call with arguments that are often nearly right."""
     name = source.choice(NAMES)
-    return Call(name, tuple(_argument(source, kind, addresses) for kind in TYPES[name][0]))
+    parameters = zip(TYPES[name][0], PARAMETERS[name], strict=True)
+    return Call(name, tuple(_argument(source, kind, parameter, addresses) for kind, parameter in parameters))
 
 
 def perform(box: FakeBox, call: Call) -> float | None:
@@ -118,21 +152,16 @@ def run(source: random.Random, *, calls: int) -> None:
     check_books(box)
 
 
-def _argument(source: random.Random, kind: str, addresses: list[int]) -> float:
+def _argument(source: random.Random, kind: str, name: str, addresses: list[int]) -> float:
+    """A value of the type, three times out of four one that the parameter of that name could really have."""
     if kind == "f64":
         return source.choice([0.0, 1.5, -1.0, float("nan"), float("inf"), 1e300])
     if kind == "i64":
         return source.choice(WIDE_EDGES) if source.random() < 0.7 else source.randint(-(2**63), 2**63 - 1)
-    pick = source.random()
-    if pick < 0.45:
-        return source.choice(addresses)
-    if pick < 0.75:
-        return source.choice(SMALL)
-    if pick < 0.85:
-        return source.choice(FLAGS)
-    if pick < 0.95:
-        return source.choice(EDGES)
-    return source.randrange(2**32)
+    if name in LIKELY and source.random() < 0.75:
+        return source.choice(LIKELY[name])
+    pool = source.choice((addresses, addresses, SMALL, SMALL, FLAGS, EDGES, None))
+    return source.randrange(2**32) if pool is None else source.choice(pool)
 
 
 def _nodes(root: Directory) -> list[Node]:
@@ -148,8 +177,16 @@ def _nodes(root: Directory) -> list[Node]:
     return found
 
 
+def _parameter_names(name: str) -> list[str]:
+    """Names of a handler's parameters after the box; a handler that takes anything has nameless ones."""
+    parameters = list(inspect.signature(ALL_IMPORTS[name].handler).parameters.values())[1:]
+    named = [p.name.lstrip("_") for p in parameters if p.kind is not inspect.Parameter.VAR_POSITIONAL]
+    return named or [""] * len(TYPES[name][0])
+
+
 TYPES = import_types()
 NAMES = sorted(ALL_IMPORTS)
+PARAMETERS = {name: _parameter_names(name) for name in NAMES}
 
 
 def main(seconds: float = 60, seed: int = 0) -> None:

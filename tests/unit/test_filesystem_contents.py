@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from cloche.wasm_sandbox import errno
 from cloche.wasm_sandbox.filesystem import FileSystem, FsError
 from cloche.wasm_sandbox.filesystem.descriptors import (

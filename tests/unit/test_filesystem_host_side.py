@@ -7,6 +7,7 @@ import itertools
 import sys
 
 import pytest
+
 from cloche.wasm_sandbox import errno
 from cloche.wasm_sandbox.filesystem import FileSystem, FsError
 from cloche.wasm_sandbox.filesystem.descriptors import O_CREAT, O_RDWR, O_TRUNC, O_WRONLY
@@ -16,7 +17,9 @@ from cloche.wasm_sandbox.filesystem.system import AT_FDCWD
 
 def make(max_files: int = 50, max_bytes: int = 1_000) -> FileSystem:
     clock = itertools.count(1_000)
-    return FileSystem({"/lib/python314.zip": b"zip", "/lib/extra/a.py": b"1"}, max_files, max_bytes, lambda: next(clock))
+    return FileSystem(
+        {"/lib/python314.zip": b"zip", "/lib/extra/a.py": b"1"}, max_files, max_bytes, lambda: next(clock)
+    )
 
 
 def rename(files: FileSystem, old: bytes, new: bytes) -> None:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from cloche.wasm_sandbox import errno
 from cloche.wasm_sandbox.filesystem import FileSystem, FsError
-from cloche.wasm_sandbox.filesystem.descriptors import O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDWR, O_TRUNC, O_WRONLY
+from cloche.wasm_sandbox.filesystem.descriptors import (
+    O_CREAT,
+    O_DIRECTORY,
+    O_EXCL,
+    O_NOFOLLOW,
+    O_RDWR,
+    O_TRUNC,
+    O_WRONLY,
+)
 from cloche.wasm_sandbox.filesystem.nodes import Directory, Node, Symlink
 from cloche.wasm_sandbox.filesystem.system import AT_FDCWD
 

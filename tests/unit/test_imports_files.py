@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 
 import pytest
+from tests.support.fake_box import PAGE, STDLIB, FakeBox
+
 from cloche.wasm_sandbox import errno
 from cloche.wasm_sandbox.filesystem.descriptors import MAX_DESCRIPTORS
 from cloche.wasm_sandbox.imports import ALL_IMPORTS
 from cloche.wasm_sandbox.imports.descriptors import MAX_IO_BYTES
 from cloche.wasm_sandbox.memory import MemoryFault
-
-from tests.support.fake_box import PAGE, STDLIB, FakeBox
 
 AT_FDCWD = -100
 O_CREAT, O_RDWR, O_DIRECTORY, O_CLOEXEC = 0o100, 2, 0o200000, 0o2000000

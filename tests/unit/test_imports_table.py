@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+from tests.support.fake_box import import_types
+
 from cloche.wasm_sandbox.imports import ALL_IMPORTS, GROUPS, IN_SHIM, TRAPS
 from cloche.wasm_sandbox.imports.table import markdown
-
-from tests.support.fake_box import import_types
 
 
 def test_tables_name_exactly_the_imports_of_the_pinned_module() -> None:

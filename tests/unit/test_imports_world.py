@@ -7,13 +7,13 @@ import struct
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.fake_box import PAGE, BoxExited, FakeBox
+
 from cloche.wasm_sandbox import errno
 from cloche.wasm_sandbox.memory import MemoryFault
 from cloche.wasm_sandbox.world import FIXED_START_NS, World
-from hypothesis import given
-from hypothesis import strategies as st
-
-from tests.support.fake_box import PAGE, BoxExited, FakeBox
 
 
 def tm_of(box: FakeBox, name: str, seconds: int) -> tuple[int, ...]:
@@ -44,7 +44,12 @@ def test_any_second_makes_a_calendar_date_or_zeros(seconds: int) -> None:
 
 def test_dates_outside_their_ranges_are_brought_into_normal_form() -> None:
     box = FakeBox()
-    for fields in [(61, 61, 25, 32, 12, 99), (-1, -1, -1, 0, -13, 70), (0, 0, 0, 29, 1, 101), (2**31 - 1, 0, 0, 1, 0, 70)]:
+    for fields in [
+        (61, 61, 25, 32, 12, 99),
+        (-1, -1, -1, 0, -13, 70),
+        (0, 0, 0, 29, 1, 101),
+        (2**31 - 1, 0, 0, 1, 0, 70),
+    ]:
         at = box.put(struct.pack("<6i", *fields) + bytes(20))
         second, minute, hour, day, month, year = fields
         first = calendar.timegm((year + 1900 + month // 12, month % 12 + 1, 1, 0, 0, 0))

@@ -53,8 +53,8 @@ def source() -> FakeSource:
     return FakeSource()
 
 
-def runtime_of(source: FakeSource, **options: object) -> AsyncRuntime:
-    return AsyncRuntime(sources={"process": source}, **options)
+def runtime_of(source: FakeSource, max_sandboxes: int = 100) -> AsyncRuntime:
+    return AsyncRuntime(sources={"process": source}, max_sandboxes=max_sandboxes)
 
 
 def call_tool(name: str) -> Script:

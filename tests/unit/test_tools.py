@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# Lambdas and nested data of any type are what these tests feed in.
+
 import dataclasses
 import datetime as dt
 import enum

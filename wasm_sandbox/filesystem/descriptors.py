@@ -133,7 +133,7 @@ class Descriptors:
         node = open_file.node
         if isinstance(node, File):
             start = _at(open_file, position)
-            if position is None and open_file.flags & O_APPEND:
+            if position is None and open_file.flags & O_APPEND and data:
                 start = node.size
             written = self._tree.write(node, start, data)
             if position is None:

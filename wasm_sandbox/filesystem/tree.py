@@ -164,10 +164,9 @@ class Tree:
     # --- removing and moving ------------------------------------------------------------------------------------------
 
     def unlink(self, place: Place) -> None:
-        node = self._check_removable(place)
-        if isinstance(node, Directory):
+        if isinstance(place.node, Directory):
             raise FsError(errno.EISDIR)
-        self._take_out(place, node)
+        self._take_out(place, self._check_removable(place))
 
     def remove_directory(self, place: Place) -> None:
         if not place.name and place.node is not self.root:

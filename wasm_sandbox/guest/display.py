@@ -22,7 +22,6 @@ _MAX_CHAIN = 30
 """Exceptions that one rendering follows through causes, contexts and groups."""
 _MAX_FRAMES = 40
 _CUT = "\n[... cut ...]\n"
-_OURS = __file__.rpartition("/")[0] + "/"
 _type_name = type.__dict__["__name__"].__get__
 _Rendered = traceback.TracebackException
 _SystemExit, _SyntaxError, _KeyError = SystemExit, SyntaxError, KeyError
@@ -46,7 +45,7 @@ def describe(exc: BaseException, cell: str) -> Failure:
     """The exception as the fields of `GuestError`. `cell` is the file name of the running cell."""
     kind = type(exc)
     name = clean(str(_type_name(kind)), MAX_TYPE)
-    message = clean(_message(exc, kind), MAX_MESSAGE)
+    message = clean(_message(exc), MAX_MESSAGE)
     try:
         text = _standard(exc)
     except BaseException:  # its own code runs in there, and may be out of memory, stack or time
@@ -59,20 +58,22 @@ def last_resort(exc: BaseException) -> Failure:
     return Failure(clean(str(_type_name(type(exc))), MAX_TYPE), "(the error could not be shown)", "", None)
 
 
-def _message(exc: BaseException, kind: type) -> str:
-    if issubclass(kind, _SystemExit):
-        code = exc.code if kind is _SystemExit else None  # type: ignore[attr-defined]
-        shown = code if type(code) in (int, str) else ""
-        return f"sys.exit({shown!r}) ended the cell; the sandbox and its variables are still there".replace(
-            "('')", "()"
-        )
+def _message(exc: BaseException) -> str:
     try:
+        if isinstance(exc, _SystemExit):
+            return _exit_message(exc)
         text = str(exc)
         text = text if type(text) is str else str.__str__(text)
     except BaseException:  # a hostile or broken __str__
         return "<exception str() failed>"
     hint = missing.hint(exc)
     return f"{text}: {hint}" if hint else text
+
+
+def _exit_message(exc: SystemExit) -> str:
+    code: object = exc.code
+    shown = repr(code) if type(code) is int or type(code) is str else ""
+    return f"sys.exit({shown}) ended the cell; the sandbox and its variables are still there"
 
 
 def _standard(exc: BaseException) -> str:
@@ -99,7 +100,8 @@ def _chain_length(exc: BaseException) -> int:
         seen.add(id(one))
         todo.extend(other for other in (one.__cause__, one.__context__) if other is not None)
         if isinstance(one, BaseExceptionGroup):
-            todo.extend(one.exceptions[: _MAX_CHAIN + 1])
+            members: tuple[BaseException, ...] = one.exceptions
+            todo.extend(members[: _MAX_CHAIN + 1])
     return len(seen)
 
 
@@ -113,6 +115,9 @@ def _hide_our_frames(rendered: traceback.TracebackException) -> None:
         seen.add(id(one))
         one.stack[:] = [frame for frame in one.stack if not frame.filename.startswith(_OURS)]
         todo += [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
+
+
+_OURS = _standard.__code__.co_filename.rpartition("/")[0] + "/"
 
 
 def _plain(exc: BaseException, name: str, message: str) -> str:

@@ -43,12 +43,12 @@ class Guest:
         self._loop: CellLoop | None = None
         self._runner = Runner(self)
         self._cell: Generator[bytes, None, None] | None = None
-        for method in (CellLoop._run_once, CellLoop._run_handle):
+        for method in CellLoop.uninterrupted():
             self.interrupts.protect(method)
         self._lost = _result_of("SystemError", "the cell's result was lost: the sandbox ran out of memory or stack")
 
     def entry(self, message: bytes) -> bytes:
-        """One frame of the host in; `b""` or a `wait` frame out."""
+        """One frame of the host in; `b""` or a `wait` frame out. A frame of another type does nothing."""
         try:
             header, parts = frames.parse(message)
             kind = header["type"]
@@ -59,13 +59,14 @@ class Guest:
             if kind == "wake":
                 self.calls.deliver(message)
                 return self._resume()
-            self.start(header, parts)
+            if kind == "start":
+                self._start(header, parts)
         except BaseException:  # the guest runner: nothing may leave, see above
             self._cell = None
             self._send_lost()
         return _CELL_IS_OVER
 
-    def start(self, header: dict[str, Any], parts: list[memoryview]) -> None:
+    def _start(self, header: dict[str, Any], parts: list[memoryview]) -> None:
         """Become the sandbox of one tenant: its limits, its tools, its randomness."""
         self._max_tasks = header["tasks"]
         limits = values.ValueLimits(header["value_bytes"], header["value_depth"], header["int_digits"])
@@ -88,7 +89,9 @@ class Guest:
 
     def drop_loop(self) -> None:
         """Leave the loop and its tasks behind; the next use makes another."""
-        self._loop = None
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
 
     def new_loop(self) -> CellLoop:
         return CellLoop(self.calls, self.interrupts, self._max_tasks)

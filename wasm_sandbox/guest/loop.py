@@ -41,6 +41,11 @@ class CellLoop(asyncio.BaseEventLoop):
         self.is_idle = False
         """It stopped because nothing was ready."""
 
+    @classmethod
+    def uninterrupted(cls) -> tuple[Callable[..., Any], ...]:
+        """Methods to `protect`: between them they hold callbacks that must not get lost."""
+        return cls._run_once, cls._run_handle
+
     @property
     def is_used(self) -> bool:
         """Whether it ever had a task."""
@@ -85,6 +90,11 @@ class CellLoop(asyncio.BaseEventLoop):
         else:
             future.set_result(result)
         return future
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log, as asyncio does, but not what the loop has raised already."""
+        if not isinstance(context.get("exception"), SystemExit | KeyboardInterrupt):
+            super().default_exception_handler(context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's
         """There is none."""

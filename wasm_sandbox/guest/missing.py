@@ -45,6 +45,8 @@ _REASONS: dict[str, str] = {
     "_posixsubprocess": _PROCESS,
     "fcntl": _PROCESS,
 }
+_NATIVE_LIST = "_cloche_native.txt"
+"""Beside this package in the image: `import name<TAB>package<TAB>version` of what Pyodide has as native wheels."""
 _STDLIB = "this module of the standard library is not part of Pyodide"
 _OTHER = "it is not in this sandbox's image, and nothing can be installed while it runs; use the standard library"
 
@@ -56,4 +58,22 @@ def hint(exc: BaseException) -> str | None:
     top = exc.name.partition(".")[0]
     if top != exc.name and top in sys.modules:
         return None  # a wrong submodule of something that is here
-    return _REASONS.get(top) or (_STDLIB if top in sys.stdlib_module_names else _OTHER)
+    if top in _REASONS:
+        return _REASONS[top]
+    if top in sys.stdlib_module_names:
+        return _STDLIB
+    return _native_package(top) or _OTHER
+
+
+def _native_package(top: str) -> str | None:
+    """A sentence for what Pyodide has as a native wheel. The list is read each time: this happens once in a cell."""
+    folder = __file__.rpartition("/")[0].rpartition("/")[0]
+    try:
+        listed: bytes = __spec__.loader.get_data(f"{folder}/{_NATIVE_LIST}")  # type: ignore[union-attr]
+    except (OSError, AttributeError):
+        return None
+    for line in listed.decode("utf-8").splitlines():
+        name, _, rest = line.partition("\t")
+        if name == top:
+            return f"{_NATIVE} (Pyodide has it as {' '.join(rest.split())})"
+    return None

@@ -80,7 +80,8 @@ def _use_loop(current_loop: Callable[[], CellLoop], new_loop: Callable[[], CellL
     """Make `CellLoop` what asyncio makes, and the sandbox's own loop the current one where none is set."""
     events = asyncio.events
     base: Any = getattr(events, "_BaseDefaultEventLoopPolicy", None) or events.BaseDefaultEventLoopPolicy
-    set_policy: Any = getattr(events, "_set_event_loop_policy", None) or events.set_event_loop_policy
+    # The public name is deprecated in 3.14.
+    set_policy: Any = getattr(events, "_set_event_loop_policy", None) or events.set_event_loop_policy  # pyright: ignore[reportDeprecated]
 
     class CellPolicy(base):  # type: ignore[misc]
         """Loops of this sandbox."""

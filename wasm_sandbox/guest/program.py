@@ -9,6 +9,8 @@ from __future__ import annotations
 import __future__
 
 import ast
+import functools
+import operator
 from types import CodeType
 
 VALUE = "<value>"
@@ -20,9 +22,9 @@ _ONLY_AST = ast.PyCF_ONLY_AST
 _CO_COROUTINE = 0x80
 _SHORT = 2000
 _compile = compile
-_FUTURE_FLAGS = 0
-for _name in __future__.all_feature_names:
-    _FUTURE_FLAGS |= getattr(__future__, _name).compiler_flag
+_FUTURE_FLAGS: int = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
 
 
 class Program:

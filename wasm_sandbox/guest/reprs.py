@@ -7,6 +7,7 @@ the `__repr__` of other types is run as it is, under the deadline, and cut after
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 _CUT = "..."
 _repr = repr
@@ -18,7 +19,7 @@ class _Full(Exception):
     """The cap is reached."""
 
 
-def bounded_repr(value: object, limit: int) -> str:
+def bounded_repr(value: Any, limit: int) -> str:
     """`repr(value)`, at most `limit` characters; a longer one ends in an ellipsis.
 
     Raises:
@@ -26,7 +27,7 @@ def bounded_repr(value: object, limit: int) -> str:
     """
     kind = type(value)
     if kind is int:
-        return _integer(value)  # type: ignore[arg-type]
+        return _integer(value)
     if kind in _SCALARS:
         return _repr(value)
     writer = _Writer(limit)
@@ -50,10 +51,10 @@ class _Writer:
         self._left = limit
         self._open: set[int] = set()
 
-    def write(self, value: object) -> None:
+    def write(self, value: Any) -> None:
         kind = type(value)
         writer = _CONTAINERS.get(kind)
-        if writer is None or len(value) == 0:  # type: ignore[arg-type]
+        if writer is None or len(value) == 0:
             self._add(self._leaf(value, kind))
         elif id(value) in self._open:
             self._add("[...]" if kind is list else "{...}" if kind is dict else "(...)")
@@ -62,11 +63,11 @@ class _Writer:
             writer(self, value)
             self._open.discard(id(value))
 
-    def _leaf(self, value: object, kind: type) -> str:
+    def _leaf(self, value: Any, kind: type) -> str:
         if kind is int:
-            return _integer(value)  # type: ignore[arg-type]
+            return _integer(value)
         if kind is str or kind is bytes:
-            return _repr(value[: self._left + 1])  # type: ignore[index]
+            return _repr(value[: self._left + 1])
         return _repr(value)
 
     def _add(self, text: str) -> None:
@@ -75,32 +76,32 @@ class _Writer:
         if self._left < 0:
             raise _Full
 
-    def _items(self, start: str, items: object, end: str) -> None:
+    def _items(self, start: str, items: Any, end: str) -> None:
         self._add(start)
         first = True
-        for item in items:  # type: ignore[attr-defined]
+        for item in items:
             if not first:
                 self._add(", ")
             first = False
             self.write(item)
         self._add(end)
 
-    def list(self, value: object) -> None:
+    def list(self, value: Any) -> None:
         self._items("[", value, "]")
 
-    def tuple(self, value: object) -> None:
-        self._items("(", value, ",)" if len(value) == 1 else ")")  # type: ignore[arg-type]
+    def tuple(self, value: Any) -> None:
+        self._items("(", value, ",)" if len(value) == 1 else ")")
 
-    def set(self, value: object) -> None:
+    def set(self, value: Any) -> None:
         self._items("{", value, "}")
 
-    def frozenset(self, value: object) -> None:
+    def frozenset(self, value: Any) -> None:
         self._items("frozenset({", value, "})")
 
-    def dict(self, value: object) -> None:
+    def dict(self, value: Any) -> None:
         self._add("{")
         first = True
-        for key, item in value.items():  # type: ignore[attr-defined]
+        for key, item in value.items():
             if not first:
                 self._add(", ")
             first = False
@@ -110,7 +111,7 @@ class _Writer:
         self._add("}")
 
 
-_CONTAINERS: dict[type, Callable[[_Writer, object], None]] = {
+_CONTAINERS: dict[type, Callable[[_Writer, Any], None]] = {
     list: _Writer.list,
     tuple: _Writer.tuple,
     set: _Writer.set,

@@ -18,7 +18,7 @@ from . import frames
 from .interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]  # 3.12
+    from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 _CHUNK_BYTES = 16 * 1024
 _FRAME_BYTES = 1024 * 1024

@@ -153,8 +153,13 @@ def _signature(stub: Stub) -> inspect.Signature:
     import ast
     import inspect
 
-    kinds = inspect._ParameterKind
-    kind_of = dict(zip(("pos", "pos_or_kw", "var_pos", "kw", "var_kw"), kinds, strict=True))
+    kind_of = {
+        "pos": inspect.Parameter.POSITIONAL_ONLY,
+        "pos_or_kw": inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        "var_pos": inspect.Parameter.VAR_POSITIONAL,
+        "kw": inspect.Parameter.KEYWORD_ONLY,
+        "var_kw": inspect.Parameter.VAR_KEYWORD,
+    }
     annotations: dict[str, str] = {}
     defaults: dict[str, str] = {}
     returns: object = inspect.Signature.empty

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def read_wheel(path: Path, budget: int = MAX_EXPANDED_BYTES) -> Wheel:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             files = _read_files(archive, path.name, budget)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError, EOFError) as exc:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError, EOFError) as exc:
         raise ImageError(f"{path.name} is damaged: {exc}") from exc
     return Wheel(parts[0], parts[1], path.name, hashlib.sha256(raw).hexdigest(), files)
 
@@ -210,7 +211,8 @@ def _run_pip(folder: Path, missing: list[Requirement]) -> None:
         raise ImageError(f"pip did not finish in {_PIP_TIMEOUT_S} s; is there a network?") from None
     if done.returncode == 0:
         return
-    said = done.stderr[-1500:].decode("utf-8", "replace").strip()
+    lines = done.stderr.decode("utf-8", "replace").splitlines()
+    said = " ".join(line for line in lines if not line.startswith("WARNING"))[-1500:]
     names = ", ".join(f"{item.name}=={item.version}" for item in missing)
     if "No module named pip" in said:
         raise ImageError(f"baking packages needs pip in this environment: {sys.executable} -m ensurepip")

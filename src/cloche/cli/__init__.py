@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ..runtime.errors import ClocheError
 from . import exits
 from .failures import complain
+from .terminal import ReaderGone
 
 if TYPE_CHECKING:
     import typer
@@ -33,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = exits.REFUSED
     except KeyboardInterrupt:
         code = exits.INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away, as `| head` does: nobody is left to tell. Keep Python's own flush at exit quiet.
+    except ReaderGone:
+        # Nobody is left to tell; Python's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = exits.BROKEN_PIPE
     sys.exit(code)
@@ -42,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """The exit code of the command; typer prints help and usage errors itself."""
+    if arguments[:1] == ["exec"]:
+        from .prepare import start_early  # first of all: typer loads meanwhile
+
+        start_early(arguments)
     try:
         build_app(arguments)(arguments, prog_name="cloche")
     except SystemExit as exc:

@@ -23,6 +23,7 @@ import cloche
 
 from ..runtime.errors import ClocheError, ImageError
 from ..wasm_sandbox.image.load import load_image
+from ..wasm_sandbox.image.sources import guest_hash
 from ..wasm_sandbox.image.store import cache_dir, find_image
 
 MIN_PYTHON: Final = (3, 11)
@@ -82,7 +83,7 @@ def check_packages() -> Iterator[Check]:
         yield Check(
             name,
             bool(there),
-            str(there or f"not installed; only {what} needs it"),
+            str(there or f"not installed; needed only for {what}"),
             None if there else f"pip install 'cloche[{extra}]'",
             needed=False,
         )
@@ -97,7 +98,13 @@ def check_image() -> Iterator[Check]:
     else:
         facts = image.manifest
         yield Check("image", True, f"{image.sha256[:16]} at {image.path}")
-        yield Check("guest", True, f"CPython {facts.python}, Pyodide {facts.pyodide}")
+        fresh = facts.guest == guest_hash()
+        yield Check(
+            "guest",
+            fresh,
+            f"CPython {facts.python}, Pyodide {facts.pyodide}{'' if fresh else '; made for another version of cloche'}",
+            None if fresh else "cloche image build",
+        )
     try:
         folder = cache_dir()
         with tempfile.NamedTemporaryFile(dir=folder):

@@ -14,12 +14,12 @@ import cloche
 from ..runtime.errors import ImageError
 from . import exits
 from .checks import Check, check_cell, check_image, check_machine, check_packages
-from .prepare import compile_image
+from .prepare import prepare
 from .render import write_json
 from .terminal import write_text
 
 if TYPE_CHECKING:
-    from ..runtime.runtime_core import Wall
+    from ..runtime.runtime_core import Isolation, Wall
 
 app = typer.Typer()
 
@@ -48,9 +48,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one line 
 
 def _try_cells() -> list[Check]:
     checks: list[Check] = []
-    for isolation in ("process", "thread"):
+    isolations: tuple[Isolation, ...] = ("process", "thread")
+    for isolation in isolations:
         try:
-            compile_image(isolation)
+            prepare(isolation)
         except ImageError as exc:
             checks.append(Check(f"cell ({isolation})", False, str(exc), "cloche image build"))
         else:

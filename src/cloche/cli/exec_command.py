@@ -18,9 +18,9 @@ import cloche  # the public face: its names load on first use
 from ..runtime.errors import ClocheError, ConfigError, TimedOut
 from . import exits
 from .failures import complain
-from .prepare import compile_image
+from .prepare import prepare
 from .render import cell_fields, write_json
-from .terminal import write_guest_text
+from .terminal import ReaderGone, write_guest_text
 from .tools import load_tools
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def execute(
     """
     try:
         source, granted, limits = read_source(code), load_tools(tools or ()), _limits(deadline, memory_mb)
-        compile_image(isolation)
+        prepare(isolation)
         with cloche.Sandbox(tools=granted, limits=limits, isolation=isolation) as box:
             cell = box.run(source, on_output=None if as_json else _streamed_from(box))
     except ClocheError as exc:
@@ -106,7 +106,7 @@ def _streamed_from(box: Sandbox) -> Callable[[str, str], None]:
     def write(stream: str, text: str) -> None:
         try:
             write_guest_text(text, to=stream)
-        except BrokenPipeError:
+        except ReaderGone:
             box.interrupt()
             raise
 

@@ -19,7 +19,7 @@ from ..agents.events import RunFinished
 from ..runtime.errors import ClocheError, ConfigError
 from . import exits
 from .failures import complain
-from .prepare import compile_image
+from .prepare import prepare
 from .render import is_plain_json, write_json
 from .run_progress import Progress, progress_on
 from .terminal import write_guest_text
@@ -60,7 +60,7 @@ def run(
             max_steps=max_steps,
             isolation=isolation,
         )
-        compile_image(isolation)
+        prepare(isolation)
         result = _drive(agent, _read_task(task), deadline, None if as_json else progress_on(sys.stderr))
     except ClocheError as exc:
         if as_json:

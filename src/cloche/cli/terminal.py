@@ -15,23 +15,30 @@ _CONTROLS: Final = {
 } | {ord(char): f"\\u{ord(char):04x}" for char in _BIDI + "\u2028\u2029"}
 
 
+class ReaderGone(Exception):
+    """Whoever read our output went away, as `| head` does. Not a BrokenPipeError, which typer would take for itself."""
+
+
 def escape_controls(text: str) -> str:
     """The text with control and direction characters spelled out, newline and tab kept."""
     return text.translate(_CONTROLS)
 
 
 def write_guest_text(text: str, *, to: str) -> None:
-    """Write output of a guest to our `stdout` or `stderr` at once.
-
-    Raises:
-        BrokenPipeError: the reader went away.
-    """
+    """Write output of a guest to our `stdout` or `stderr` at once. Raises ReaderGone."""
     stream = sys.stderr if to == "stderr" else sys.stdout
     write_text(escape_controls(text) if stream.isatty() else text, stream)
 
 
 def write_text(text: str, stream: TextIO) -> None:
-    """Write and flush; a character that the stream's encoding lacks is spelled out and never an error."""
+    """Write and flush; a character that the stream's encoding lacks is spelled out and never an error.
+
+    Raises:
+        ReaderGone: nobody reads the stream any more.
+    """
     encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError as exc:
+        raise ReaderGone from exc

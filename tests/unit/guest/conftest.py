@@ -92,10 +92,17 @@ class FakeHost:
         }
         self.tools[name] = FakeTool(function, stub, seconds)
 
-    def start(self, **limits: int) -> None:
-        fields = {"tasks": 50, "value_bytes": 1 << 20, "int_digits": 4300, "value_depth": 100} | limits
+    def start(self, *, tasks: int = 50) -> None:
         frame = protocol.Start(
-            protocol_version=1, seed="0" * 64, memory_bytes=1 << 28, files=10, file_bytes=1 << 20, **fields
+            protocol_version=1,
+            seed="0" * 64,
+            memory_bytes=1 << 28,
+            files=10,
+            file_bytes=1 << 20,
+            tasks=tasks,
+            value_bytes=1 << 20,
+            int_digits=4300,
+            value_depth=100,
         )
         stubs = [tool.stub for tool in self.tools.values()]
         assert self.entry(protocol.render(frame, (values.encode(stubs, LIMITS),))) == b""
@@ -111,7 +118,7 @@ class FakeHost:
             assert isinstance(wait, protocol.Wait)
             ran.idle += 1
             self.on_frame(wait)
-            reply = self.entry(self._wake(wait))
+            reply = self.entry(self.wake(wait))
         assert self._results == 1, "a cell ends in exactly one result frame"
         return ran
 
@@ -125,12 +132,12 @@ class FakeHost:
                 setattr(self._ran, stream, getattr(self._ran, stream) + text)
             case protocol.Wait():
                 self._ran.waits += 1
-                return self._wake(frame)
+                return self.wake(frame)
             case protocol.ToolCall(id=call_id):
-                value, ok, end = self._outcome(frame.name, parts[0])
+                value, ok, end = self.outcome(frame.name, parts[0])
                 return protocol.render(protocol.ToolResult(id=call_id, ok=ok, end_cell=end), (value,))
             case protocol.ToolStart(id=call_id):
-                value, ok, end = self._outcome(frame.name, parts[0])
+                value, ok, end = self.outcome(frame.name, parts[0])
                 self._ready.append((self.now + self.tools[frame.name].seconds, call_id, value, ok, end))
             case protocol.ToolCancel(id=call_id):
                 self.cancelled.append(call_id)
@@ -145,8 +152,10 @@ class FakeHost:
                 raise AssertionError(frame)
         return b""
 
-    def _outcome(self, name: str, arguments: memoryview) -> tuple[bytes, bool, bool]:
-        args, kwargs = values.decode(arguments, LIMITS)  # type: ignore[misc]
+    def outcome(self, name: str, arguments: memoryview) -> tuple[bytes, bool, bool]:
+        decoded: Any = values.decode(arguments, LIMITS)
+        args: list[Any] = decoded[0]
+        kwargs: dict[str, Any] = decoded[1]
         self.calls.append((name, args, kwargs))
         try:
             return values.encode(self.tools[name].function(*args, **kwargs), LIMITS), True, False
@@ -155,7 +164,7 @@ class FakeHost:
         except Exception as exc:  # noqa: BLE001  # as the real dispatcher
             return values.encode([type(exc).__name__, str(exc)], LIMITS), False, False
 
-    def _wake(self, wait: protocol.Wait) -> bytes:
+    def wake(self, wait: protocol.Wait) -> bytes:
         self._ready.sort()
         until = None if wait.timeout_s is None else self.now + wait.timeout_s
         due = [one for one in self._ready if wait.any_result and (until is None or one[0] <= until)]
@@ -184,8 +193,10 @@ def _load_guest() -> types.ModuleType:
         "_cloche", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     baked = importlib.util.spec_from_file_location("_cloche.values", ROOT / "runtime" / "values.py")
-    assert spec is not None and spec.loader is not None
-    assert baked is not None and baked.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
+    assert baked is not None
+    assert baked.loader is not None
     package, codec = importlib.util.module_from_spec(spec), importlib.util.module_from_spec(baked)
     sys.modules["_cloche"], sys.modules["_cloche.values"] = package, codec
     baked.loader.exec_module(codec)
@@ -213,7 +224,8 @@ def bare_host(guest_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(builtins, "ToolError", None, raising=False)
     modules = sys.modules.copy()
     sys.modules["_host"] = module
-    policy, handler = asyncio.get_event_loop_policy(), signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
+    policy = _policy_function("get")()
     trace, limit = sys.gettrace(), sys.getrecursionlimit()
     guest_package.install()
     host.entry = module.entry
@@ -221,7 +233,7 @@ def bare_host(guest_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) 
     yield host
     module.entry.__self__.loop().close()
     signal.signal(signal.SIGINT, handler)
-    asyncio.set_event_loop_policy(policy)
+    _policy_function("set")(policy)
     sys.settrace(trace)
     sys.setrecursionlimit(limit)
     sys.modules.clear()
@@ -243,6 +255,12 @@ def host(bare_host: FakeHost) -> FakeHost:
     bare_host.tool(final_answer, params="answer")
     bare_host.start()
     return bare_host
+
+
+def _policy_function(verb: str) -> Any:
+    """asyncio's `get` or `set` of the loop policy; the public ones are deprecated in 3.14."""
+    name = f"{verb}_event_loop_policy"
+    return getattr(asyncio.events, f"_{name}", None) or getattr(asyncio, name)
 
 
 _PATCHED: dict[Any, tuple[str, ...]] = {

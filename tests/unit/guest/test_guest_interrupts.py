@@ -19,7 +19,7 @@ def box(host: FakeHost) -> FakeHost:
     host.run(STOP + "import asyncio, time\nasync def nap(s, r=None):\n    await asyncio.sleep(s)\n    return r")
     # As in wasm, where no Python of the host is on the guest's stack for a signal to land in.
     guest = host.entry.__self__  # type: ignore[attr-defined]
-    for function in (FakeHost.call, FakeHost._wake, FakeHost.run, FakeHost._outcome, _interrupt_at_wait):
+    for function in (FakeHost.call, FakeHost.wake, FakeHost.run, FakeHost.outcome, _interrupt_at_wait):
         guest.interrupts.protect(function)
     return host
 

@@ -98,7 +98,7 @@ def test_a_tool_may_end_the_cell_quietly(host: FakeHost) -> None:
         "import asyncio\nasync def f(): final_answer(1)\nasyncio.run(f())",
         "import asyncio\nasync def f(): await final_answer.aio(1)\nawait asyncio.gather(f(), asyncio.sleep(9))",
         "import asyncio\nt = asyncio.create_task(final_answer.aio(1))\nawait asyncio.sleep(9)",
-        "import asyncio\nasync def f():\n    async with asyncio.TaskGroup() as g:\n        g.create_task(final_answer.aio(1))\n"
+        "import asyncio\nasync def f():\n    async with asyncio.TaskGroup() as g:\n        a = g.create_task(final_answer.aio(1))\n"
         "        g.create_task(asyncio.sleep(9))\nawait f()",
         "import asyncio\nr = asyncio.run(final_answer.aio(1))",
         "from concurrent.futures import ThreadPoolExecutor\nlist(ThreadPoolExecutor().map(final_answer, [1]))",

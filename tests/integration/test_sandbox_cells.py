@@ -1,0 +1,304 @@
+"""Sandboxes over the real engine, in both isolations: cells, tools, files, limits, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from cloche import (
+    AsyncRuntime,
+    AsyncSandbox,
+    Limits,
+    Runtime,
+    Sandbox,
+    SandboxClosed,
+    SandboxFileError,
+    TimedOut,
+    WorkerCrashed,
+    tool,
+)
+
+pytestmark = pytest.mark.wasmtime
+
+BOUND_S = 20.0
+ENDLESS_C = "import itertools, collections\ncollections.deque(itertools.repeat(1), 0)"
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Runtime]:
+    with Runtime() as made:
+        yield made
+
+
+@pytest.fixture(params=["thread", "process"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def box(runtime: Runtime, isolation: str) -> Iterator[Sandbox]:
+    with runtime.sandbox(isolation=isolation, limits=Limits(wall_s=BOUND_S)) as made:
+        yield made
+
+
+def test_state_stays_between_cells_and_is_not_shared_with_another_sandbox(
+    runtime: Runtime, isolation: str, box: Sandbox
+) -> None:
+    assert box.run("x = 20\nx + 1").value == 21
+    assert box.run("x * 2").value == 40
+    with runtime.sandbox(isolation=isolation) as other:
+        error = other.run("x").error
+        assert error is not None
+        assert error.type == "NameError"
+
+
+def test_output_value_and_error_of_a_cell(box: Sandbox) -> None:
+    cell = box.run("import sys\nprint('out')\nprint('err', file=sys.stderr)\n1 / 0")
+    assert (cell.stdout, cell.value, cell.ok) == ("out\n", None, False)
+    assert cell.stderr == "err\n"
+    assert cell.error is not None
+    assert (cell.error.type, cell.error.line) == ("ZeroDivisionError", 4)
+
+
+def test_output_arrives_while_the_cell_runs(runtime: Runtime, isolation: str) -> None:
+    heard: list[str] = []
+
+    @tool
+    def heard_so_far() -> str:
+        return "".join(heard)
+
+    with runtime.sandbox(isolation=isolation, tools=[heard_so_far]) as box:
+        cell = box.run("print('early', flush=True)\nheard_so_far()", on_output=lambda stream, text: heard.append(text))
+    assert cell.value == "early\n"
+
+
+def test_inputs_are_names_in_the_cell(box: Sandbox) -> None:
+    assert box.run("[row * 2 for row in rows]", inputs={"rows": [1, 2.5, "a"]}).value == [2, 5.0, "aa"]
+
+
+def test_tools_see_the_context_variables_of_the_caller(runtime: Runtime, isolation: str) -> None:
+    who = contextvars.ContextVar("who", default="nobody")
+
+    @tool
+    def whoami() -> str:
+        return who.get()
+
+    with runtime.sandbox(isolation=isolation, tools=[whoami]) as box:
+        who.set("tenant-7")
+        assert box.run("whoami()").value == "tenant-7"
+
+
+def test_five_async_tools_take_as_long_as_one(runtime: Runtime, isolation: str) -> None:
+    together: list[int] = []
+    all_there = threading.Barrier(5)
+
+    def meet() -> int:
+        all_there.wait(BOUND_S)  # passes only when five calls are open at once
+        together.append(1)
+        return 1
+
+    with runtime.sandbox(isolation=isolation, tools=[meet]) as box:
+        cell = box.run("import asyncio\nsum(await asyncio.gather(*[meet.aio() for _ in range(5)]))")
+    assert (cell.value, len(together)) == (5, 5)
+
+
+def test_files_go_in_and_out_and_artifacts_come_back(box: Sandbox) -> None:
+    box.write_file("/data/in.txt", "hallo")
+    cell = box.run("text = open('/data/in.txt').read()\nopen('/out/up.txt', 'w').write(text.upper())\ntext")
+    assert cell.value == "hallo"
+    assert [(artifact.name, artifact.data) for artifact in cell.artifacts] == [("up.txt", b"HALLO")]
+    assert box.read_file("/out/up.txt") == b"HALLO"
+    assert box.list_files() == ["/data/in.txt", "/out/up.txt"]
+    with pytest.raises(SandboxFileError):
+        box.read_file("/etc/passwd")
+
+
+def test_an_endless_python_loop_is_interrupted_and_the_state_kept(box: Sandbox) -> None:
+    box.run("kept = 'yes'")
+    with pytest.raises(TimedOut) as caught:
+        box.run("print('begun', flush=True)\nwhile True: pass", deadline_s=0.3)
+    assert caught.value.state_kept
+    assert caught.value.cell is not None
+    assert caught.value.cell.stdout == "begun\n"
+    assert box.run("kept").value == "yes"
+
+
+def test_a_swallowed_interrupt_is_a_timeout_all_the_same(box: Sandbox) -> None:
+    code = "try:\n    while True: pass\nexcept BaseException:\n    pass\n'swallowed'"
+    with pytest.raises(TimedOut) as caught:
+        box.run(code, deadline_s=0.3)
+    assert caught.value.state_kept
+    assert caught.value.cell is not None
+    assert caught.value.cell.value == "swallowed"
+
+
+def test_a_guest_that_keeps_swallowing_is_killed_within_a_second_of_its_deadline(box: Sandbox) -> None:
+    code = "while True:\n    try:\n        while True: pass\n    except BaseException:\n        pass"
+    started = time.monotonic()
+    with pytest.raises(TimedOut) as caught:
+        box.run(code, deadline_s=0.3)
+    assert time.monotonic() - started < 0.3 + 1
+    assert not caught.value.state_kept
+    with pytest.raises(SandboxClosed, match="had to be killed"):
+        box.run("1")
+
+
+def test_an_endless_c_loop_is_killed_and_the_sandbox_can_be_reset(box: Sandbox) -> None:
+    with pytest.raises(TimedOut) as caught:
+        box.run(ENDLESS_C, deadline_s=0.3)
+    assert not caught.value.state_kept
+    box.reset()
+    assert box.run("1 + 1").value == 2
+
+
+def test_sleep_in_the_guest_is_bounded_by_the_deadline(box: Sandbox) -> None:
+    with pytest.raises(TimedOut) as caught:
+        box.run("import time\ntime.sleep(60)", deadline_s=0.2)
+    assert caught.value.state_kept
+    assert box.run("1").value == 1
+
+
+def test_a_hanging_tool_does_not_hold_the_deadline(runtime: Runtime, isolation: str) -> None:
+    returns = threading.Event()
+
+    @tool
+    def hang() -> None:
+        returns.wait(BOUND_S)
+
+    with runtime.sandbox(isolation=isolation, tools=[hang]) as box:
+        with pytest.raises(TimedOut) as caught:
+            box.run("hang()", deadline_s=0.2)
+        assert not caught.value.state_kept
+        returns.set()
+        box.reset()
+        assert box.run("1").value == 1
+
+
+def test_interrupt_from_another_thread_ends_the_cell_with_keyboard_interrupt(runtime: Runtime, isolation: str) -> None:
+    @tool
+    def stop_me() -> None:
+        threading.Timer(0, open_box.interrupt).start()
+
+    with runtime.sandbox(isolation=isolation, tools=[stop_me]) as open_box:
+        cell = open_box.run("kept = 1\nstop_me()\nwhile True: pass")
+        assert cell.error is not None
+        assert cell.error.type == "KeyboardInterrupt"
+        assert open_box.run("kept").value == 1
+
+
+def test_an_interrupt_wakes_a_sleeping_guest(runtime: Runtime, isolation: str) -> None:
+    @tool
+    def stop_me() -> None:
+        threading.Timer(0.05, open_box.interrupt).start()
+
+    with runtime.sandbox(isolation=isolation, tools=[stop_me]) as open_box:
+        cell = open_box.run("import time\nstop_me()\ntime.sleep(30)")
+        assert cell.error is not None
+        assert cell.error.type == "KeyboardInterrupt"
+        assert cell.usage.wall_s < BOUND_S / 2
+
+
+def test_an_interrupt_does_not_leak_into_the_next_cell(box: Sandbox) -> None:
+    for number in range(50):
+        box.interrupt()
+        assert box.run(f"{number}").value == number
+
+
+def test_ctrl_c_stops_the_guest_and_the_sandbox_lives(box: Sandbox) -> None:
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        box.run("kept = 'yes'\nwhile True: pass")
+    assert box.run("kept").value == "yes"
+
+
+def test_a_guest_that_exits_is_a_crash_and_the_next_sandbox_works(
+    runtime: Runtime, isolation: str, box: Sandbox
+) -> None:
+    with pytest.raises(WorkerCrashed):
+        box.run("import os\nos._exit(3)")
+    with pytest.raises(SandboxClosed):
+        box.run("1")
+    with runtime.sandbox(isolation=isolation) as other:
+        assert other.run("1").value == 1
+
+
+def test_deep_recursion_is_an_error_in_the_guest(box: Sandbox) -> None:
+    cell = box.run("def f(n): return f(n + 1)\nf(0)")
+    assert cell.error is not None
+    assert cell.error.type == "RecursionError"
+    assert box.run("1").value == 1
+
+
+def test_memory_over_the_limit_is_memory_error_in_the_guest(runtime: Runtime, isolation: str) -> None:
+    with runtime.sandbox(isolation=isolation, limits=Limits(memory_mb=96)) as box:
+        cell = box.run("x = bytearray(200_000_000)")
+        assert cell.error is not None
+        assert cell.error.type == "MemoryError"
+        assert box.run("1").value == 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_async_face_runs_cells_tools_and_cancellation(isolation: str, backend: str) -> None:
+    async def price(item: str) -> float:
+        await anyio.lowlevel.checkpoint()
+        return {"tea": 2.5}[item]
+
+    async def main() -> None:
+        with anyio.fail_after(BOUND_S):
+            async with AsyncRuntime() as runtime, runtime.sandbox(isolation=isolation, tools=[price]) as box:
+                assert (await box.run("price('tea') + await price.aio('tea')")).value == 5.0
+                with anyio.move_on_after(0.2) as scope:
+                    await box.run("while True: pass")
+                assert scope.cancelled_caught
+                assert (await box.run("1 + 1")).value == 2
+
+    anyio.run(main, backend=backend)
+
+
+def test_two_async_sandboxes_run_at_once(isolation: str) -> None:
+    async def main() -> None:
+        meeting = [asyncio.Event(), asyncio.Event()]
+
+        async def meet(mine: int) -> int:
+            meeting[mine].set()
+            await meeting[1 - mine].wait()  # passes only when both cells run at the same time
+            return mine
+
+        async def work(runtime: AsyncRuntime, number: int) -> object:
+            async with AsyncSandbox(isolation=isolation, tools=[meet], runtime=runtime) as box:
+                return (await box.run(f"meet({number})")).value
+
+        async with asyncio.timeout(BOUND_S), AsyncRuntime() as runtime:
+            assert list(await asyncio.gather(work(runtime, 0), work(runtime, 1))) == [0, 1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_hundred_sandboxes_leave_no_thread_or_descriptor_behind(runtime: Runtime, isolation: str) -> None:
+    def once() -> None:
+        with runtime.sandbox(isolation=isolation) as box:
+            assert box.run("1 + 1").value == 2
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    for _ in range(10):
+        once()
+    before, threads = descriptors(), threading.active_count()
+    for _ in range(100):
+        once()
+    assert descriptors() <= before + 4  # a spare worker may be on its way
+    assert threading.active_count() <= threads + 2
+    assert runtime.sandboxes == 0

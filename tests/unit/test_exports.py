@@ -1,0 +1,60 @@
+"""The public face: `__all__` is what can be imported, and importing it is cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cloche
+
+FACE = Path(cloche.__file__ or "")
+HEAVY = ("pydantic", "anyio", "asyncio", "httpx", "wasmtime", "typer", "rich", "jinja2", "ctypes")
+
+
+def test_all_is_sorted_and_without_duplicates() -> None:
+    assert list(cloche.__all__) == sorted(set(cloche.__all__))
+
+
+def test_all_is_exactly_what_loads_on_first_use() -> None:
+    assert set(cloche.__all__) == set(cloche._MODULES)
+
+
+@pytest.mark.parametrize("name", cloche.__all__)
+def test_every_public_name_can_be_imported_and_is_defined_where_the_table_says(name: str) -> None:
+    value = getattr(cloche, name)
+    assert value.__module__ == f"cloche.{cloche._MODULES[name]}"
+    assert value.__name__ == name
+
+
+def test_type_checkers_see_every_public_name_from_the_same_module() -> None:
+    seen: dict[str, str] = {}
+    for node in ast.walk(ast.parse(FACE.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            seen.update({alias.asname or alias.name: node.module for alias in node.names})
+    assert seen == cloche._MODULES
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        cloche.nothing  # noqa: B018  # the access is the test
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert set(cloche.__all__) <= set(dir(cloche))
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = f"import sys, cloche; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = [{str(FACE.parent.parent)!r}]; {code}"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=30,
+        check=True,
+    )
+    assert found.stdout.split() == []

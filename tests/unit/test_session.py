@@ -1,0 +1,455 @@
+"""The host's state machine: one cell through its frames, and every frame that does not belong."""
+
+from __future__ import annotations
+
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# Lambdas and nested data of any type are what these tests feed in.
+
+import contextvars
+import pickle  # noqa: TID251  # our own objects: errors carry cells between processes
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future
+from typing import NoReturn
+
+import pytest
+
+from cloche.runtime.cell import Artifact, Cell, LimitHit, Usage
+from cloche.runtime.errors import CannotCross, ConfigError, LimitExceeded, ProtocolError, SandboxBusy
+from cloche.runtime.framing import split_attachments, split_frame
+from cloche.runtime.limits import Limits
+from cloche.runtime.output import OnOutput
+from cloche.runtime.protocol import (
+    ArtifactInfo,
+    Done,
+    FileDone,
+    Frame,
+    GuestError,
+    Hello,
+    Output,
+    Ready,
+    Result,
+    RunCell,
+    Start,
+    ToolCall,
+    ToolCancel,
+    ToolStart,
+    Wait,
+    render,
+    to_worker,
+)
+from cloche.runtime.session import CellRequest, Session
+from cloche.runtime.tools import tool
+from cloche.runtime.values import ValueLimits, decode, encode
+
+VALUES = ValueLimits()
+ERROR = GuestError(type="ValueError", message="no", traceback="ValueError: no\n", line=3)
+where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="nowhere")
+
+
+@tool
+def get_price(item: str) -> float:
+    """Price of an item."""
+    return {"tea": 2.5}[item]
+
+
+class NoRunner:
+    """These tests have no async tools."""
+
+    def start(self, call: Callable[[], Awaitable[object]], context: contextvars.Context, /) -> Future[object]:
+        raise AssertionError("nothing async runs here")
+
+
+def no_pool() -> NoReturn:
+    raise AssertionError("nothing runs beside the serving thread here")
+
+
+def request(
+    code: str = "1",
+    inputs: dict[str, object] | None = None,
+    on_output: OnOutput | None = None,
+    pool: Callable[[], Executor] = no_pool,
+) -> CellRequest:
+    return CellRequest(
+        code=code,
+        inputs=inputs or {},
+        on_output=on_output,
+        context=contextvars.copy_context(),
+        async_runner=NoRunner(),
+        thread_pool=pool,
+        deadline_monotonic=time.monotonic() + 10,
+    )
+
+
+def session_in_cell(on_output: OnOutput | None = None, **limits: object) -> Session:
+    session = Session([get_price], Limits(**limits))
+    session.begin_cell(request(on_output=on_output))
+    return session
+
+
+def send(session: Session, frame: Frame, *attachments: bytes) -> bytes | None:
+    return session.on_frame(render(frame, attachments))
+
+
+def result(**fields: object) -> Result:
+    plain: dict[str, object] = {
+        "has_value": False,
+        "value_repr": None,
+        "value_error": None,
+        "error": None,
+        "interrupted": False,
+        "ended_by_tool": False,
+    }
+    return Result.model_validate({**plain, **fields})
+
+
+def done(*paths: str, cell_id: int = 0, dropped: int = 0) -> Done:
+    artifacts = tuple(ArtifactInfo(path=path) for path in paths)
+    return Done(id=cell_id, cpu_s=0.5, memory_bytes=1000, artifacts=artifacts, artifacts_dropped=dropped)
+
+
+def read(frame: bytes | None) -> tuple[object, list[bytes]]:
+    assert frame is not None
+    header, area = split_frame(frame, max_bytes=10**9)
+    parsed = to_worker.validate_json(header)
+    return parsed, [bytes(part) for part in split_attachments(area, parsed.attachments)]
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_start_frame_carries_the_limits_and_the_tools() -> None:
+    parsed, (stubs,) = read(Session([get_price], Limits(memory_mb=100, tasks=7)).start_frame("ab" * 32))
+
+    assert isinstance(parsed, Start)
+    assert (parsed.seed, parsed.memory_bytes, parsed.tasks, parsed.protocol_version) == ("ab" * 32, 100 * 2**20, 7, 1)
+    assert decode(stubs, VALUES) == [get_price.guest_stub]
+
+
+def test_a_cell_frame_carries_source_and_inputs_and_ids_rise() -> None:
+    session = Session([get_price], Limits(output_bytes=5))
+    parsed, (source, inputs) = read(session.begin_cell(request("é = n", {"n": 1})))
+
+    assert isinstance(parsed, RunCell)
+    assert (parsed.id, parsed.output_bytes) == (0, 5)
+    assert (source.decode(), decode(inputs, VALUES)) == ("é = n", {"n": 1})
+    send(session, result())
+    send(session, done())
+    second, _ = read(session.begin_cell(request()))
+    assert isinstance(second, RunCell)
+    assert second.id == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (request("\ud800"), ConfigError, "the code has a lone surrogate at index 0"),
+        (request("x" * 101), LimitExceeded, "the code has 101 bytes, code_bytes allows 100"),
+        (request(inputs={"a b": 1}), ConfigError, "an input is a variable of the cell; 'a b' cannot be one"),
+        (request(inputs={"class": 1}), ConfigError, "an input is a variable of the cell; 'class' cannot be one"),
+        (request(inputs={"get_price": 1}), ConfigError, "the input 'get_price' would hide a tool; rename it"),
+        (request(inputs={"x": [object()]}), CannotCross, "inputs['x'][0]: object cannot cross"),
+        (request(inputs={"x": "y" * 2000}), CannotCross, "inputs['x']: value_bytes of 1024 exceeded (2193)"),
+    ],
+)
+def test_a_request_that_cannot_be_is_refused_and_the_session_goes_on(
+    bad: CellRequest, error: type[Exception], message: str
+) -> None:
+    session = Session([get_price], Limits(code_bytes=100, value_bytes=1024))
+
+    with pytest.raises(error) as caught:
+        session.begin_cell(bad)
+
+    assert str(caught.value) == message
+    assert session.finished
+    session.begin_cell(request())
+
+
+def test_a_second_cell_while_one_runs_is_refused() -> None:
+    with pytest.raises(SandboxBusy):
+        session_in_cell().begin_cell(request())
+
+
+# --- a whole cell -----------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_collected_from_its_frames() -> None:
+    session = session_in_cell()
+    send(session, Output(stream="stdout"), "tea: 2.50 €\n".encode())
+    send(session, Output(stream="stderr"), b"warn\n")
+    answer, (payload,) = read(send(session, ToolCall(id=0, name="get_price"), encode([["tea"], {}], VALUES)))
+    send(session, result(has_value=True, value_repr="[2.5]"), encode([2.5], VALUES))
+    assert not session.finished
+    send(session, done("/out/plot.png", "/out/a/plot.png", dropped=2), b"\x89PNG", b"")
+    assert session.finished
+    cell = session.end_cell()
+
+    assert (getattr(answer, "ok", None), decode(payload, VALUES)) == (True, 2.5)
+    assert cell == Cell(
+        value=[2.5],
+        value_repr="[2.5]",
+        stdout="tea: 2.50 €\n",
+        stderr="warn\n",
+        artifacts=(
+            Artifact(
+                name="plot.png",
+                path="/out/plot.png",
+                mime="image/png",
+                data=b"\x89PNG",
+                sha256="0f4636c78f65d3639ece5a064b5ae753e3408614a14fb18ab4d7540d2c248543",
+            ),
+            Artifact(
+                name="plot-2.png",
+                path="/out/a/plot.png",
+                mime="image/png",
+                data=b"",
+                sha256="e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ),
+        ),
+        artifacts_dropped=2,
+        limits=(LimitHit("artifact_bytes", 4, 16 * 2**20),),
+        usage=Usage(
+            wall_s=cell.usage.wall_s,
+            cpu_s=0.5,
+            memory_bytes=1000,
+            output_bytes=19,
+            tool_calls=1,
+            tool_s=cell.usage.tool_s,
+            tool_bytes_in=21,
+            tool_bytes_out=10,
+        ),
+    )
+    assert cell.ok
+    assert pickle.loads(pickle.dumps(cell)) == cell  # noqa: S301  # our own bytes
+    assert session.partial_cell() == cell
+
+
+def test_an_exception_of_the_guest_is_data() -> None:
+    session = session_in_cell()
+    send(session, result(error=ERROR, interrupted=True))
+    send(session, done())
+    cell = session.end_cell()
+
+    assert (cell.ok, cell.error, cell.interrupted, cell.value) == (False, ERROR, True, None)
+    assert repr(cell).startswith("<Cell failed error=ValueError: no interrupted ")
+
+
+def test_a_cell_whose_guest_never_said_how_it_ended_is_not_ok() -> None:
+    session = session_in_cell()
+    send(session, done())
+    cell = session.end_cell()
+
+    assert not cell.ok
+    assert cell.error is not None
+    assert (cell.error.type, cell.complete) == ("NoResult", True)
+
+
+def test_a_value_larger_than_its_cap_is_left_out_and_told() -> None:
+    session = session_in_cell(value_bytes=1024)
+    send(session, result(has_value=True, value_repr="'yyy...'"), encode("y" * 2000, VALUES))
+    send(session, done())
+    cell = session.end_cell()
+
+    assert (cell.value, cell.value_repr, cell.ok) == (None, "'yyy...'", True)
+    assert (cell.value_error, cell.limits) == (
+        "value: value_bytes of 1024 exceeded (2006)",
+        (LimitHit("value_bytes", 2006, 1024),),
+    )
+
+
+def test_a_running_cell_can_be_looked_at_from_another_thread() -> None:
+    session = session_in_cell()
+    assert Session([], Limits()).partial_cell() is None
+    send(session, Output(stream="stdout"), b"so far\n")
+    seen: list[Cell | None] = []
+
+    thread = threading.Thread(target=lambda: seen.append(session.partial_cell()))
+    thread.start()
+    thread.join(10)
+
+    (cell,) = seen
+    assert cell is not None
+    assert (cell.stdout, cell.complete, cell.ok, cell.error) == ("so far\n", False, False, None)
+    assert "incomplete" in repr(cell)
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_character_split_over_frames_arrives_whole_per_stream() -> None:
+    seen: list[tuple[str, str]] = []
+    session = session_in_cell(on_output=lambda stream, text: seen.append((stream, text)))
+    euro = "€".encode()
+    send(session, Output(stream="stdout"), euro[:2])
+    send(session, Output(stream="stderr"), b"e")
+    send(session, Output(stream="stdout"), euro[2:] + b"\xff" + euro[:1])
+    send(session, result())
+    send(session, done())
+
+    assert seen == [("stderr", "e"), ("stdout", "€\ufffd"), ("stdout", "\ufffd")]
+    assert session.end_cell().stdout == "€\ufffd\ufffd"
+
+
+def test_output_over_its_cap_is_cut_marked_and_counted_over_both_streams() -> None:
+    seen: list[str] = []
+    session = session_in_cell(on_output=lambda _, text: seen.append(text), output_bytes=10)
+    send(session, Output(stream="stdout"), b"12345")
+    send(session, Output(stream="stderr"), b"678")
+    send(session, Output(stream="stdout"), "9€x".encode())
+    for _ in range(1000):
+        send(session, Output(stream="stderr"), b"flood")
+    send(session, result())
+    send(session, done())
+    cell = session.end_cell()
+
+    assert cell.stdout == "123459\n[output cut: more than 10 bytes]\n"
+    assert cell.stderr == "678"
+    assert (cell.output_cut, cell.usage.output_bytes) == (True, 5013)
+    assert cell.limits == (LimitHit("output_bytes", 5013, 10),)
+    assert "".join(seen) == "12345678" + "9\n[output cut: more than 10 bytes]\n"
+
+
+def test_output_of_exactly_the_cap_is_not_cut() -> None:
+    session = session_in_cell(output_bytes=3)
+    send(session, Output(stream="stdout"), b"123")
+    send(session, result())
+    send(session, done())
+    cell = session.end_cell()
+
+    assert (cell.stdout, cell.output_cut, cell.limits) == ("123", False, ())
+
+
+def test_an_error_of_the_callback_is_raised_when_the_cell_is_over_and_the_session_lives_on() -> None:
+    seen: list[str] = []
+
+    def on_output(stream: str, text: str) -> None:
+        seen.append(text)
+        raise OSError("disk full")
+
+    session = session_in_cell(on_output=on_output)
+    send(session, Output(stream="stdout"), b"one")
+    send(session, Output(stream="stdout"), b"two")
+    send(session, result())
+    send(session, done())
+
+    with pytest.raises(OSError, match="disk full"):
+        session.end_cell()
+    assert seen == ["one"]
+    partial = session.partial_cell()
+    assert partial is not None
+    assert partial.stdout == "onetwo"
+    session.begin_cell(request())
+
+
+def test_the_callback_sees_the_callers_context() -> None:
+    seen: list[str] = []
+    token = where.set("here")
+    session = session_in_cell(on_output=lambda _, text: seen.append(where.get()))
+    where.reset(token)
+
+    send(session, Output(stream="stdout"), b"x")
+
+    assert seen == ["here"]
+
+
+# --- frames that do not belong ----------------------------------------------------------------------------------------
+
+ARGUMENTS = encode([["tea"], {}], VALUES)
+
+
+@pytest.mark.parametrize(
+    ("frame", "attachments", "message"),
+    [
+        (Hello(protocol_version=1, engine="x", image="ab" * 32), (), "hello while a cell runs"),
+        (Ready(), (), "ready while a cell runs"),
+        (FileDone(error=None, paths=()), (), "file_done while a cell runs"),
+        (Output(stream="stdout"), (), "output with 0 attachments, 1 are due"),
+        (Output(stream="stdout"), (b"a", b"b"), "output with 2 attachments, 1 are due"),
+        (ToolCall(id=0, name="get_price"), (), "tool_call with 0 attachments, 1 are due"),
+        (ToolStart(id=0, name="get_price"), (ARGUMENTS, b""), "tool_start with 2 attachments, 1 are due"),
+        (ToolCall(id=0, name="get_price"), (b"junk",), "arguments of a tool call: unknown value format"),
+        (ToolCancel(id=0), (), "tool_cancel of a call that is not open"),
+        (ToolCancel(id=0), (b"",), "tool_cancel with 1 attachments, 0 are due"),
+        (Wait(timeout_s=0.0, any_result=True), (b"",), "wait with 1 attachments, 0 are due"),
+        (result(has_value=True), (), "result with 0 attachments, 1 are due"),
+        (result(), (b"\0N",), "result with 1 attachments, 0 are due"),
+        (result(has_value=True), (b"\0X",), "value of the cell: unknown tag"),
+        (result(has_value=True, error=ERROR), (b"\0N",), "a result with a value and an error"),
+        (done(cell_id=1), (), "done of another cell"),
+        (done("/out/a"), (), "done with 0 attachments, 1 are due"),
+        (done(), (b"x",), "done with 1 attachments, 0 are due"),
+        (done(*["/out/a"] * 3), (b"x",) * 3, "more artifacts than the cell was allowed"),
+        (done("/out/a"), (b"x" * 11,), "more artifacts than the cell was allowed"),
+    ],
+)
+def test_a_frame_that_does_not_belong_kills_the_session(
+    frame: Frame, attachments: tuple[bytes, ...], message: str
+) -> None:
+    session = session_in_cell(artifacts=2, artifact_bytes=10)
+
+    with pytest.raises(ProtocolError) as caught:
+        send(session, frame, *attachments)
+
+    assert str(caught.value) == message
+    with pytest.raises(ProtocolError):
+        send(session, Output(stream="stdout"), b"late")
+    with pytest.raises(ProtocolError):
+        session.end_cell()
+
+
+@pytest.mark.parametrize(
+    ("frame", "attachments"),
+    [
+        (result(), ()),
+        (ToolCall(id=0, name="get_price"), (ARGUMENTS,)),
+        (ToolStart(id=0, name="get_price"), (ARGUMENTS,)),
+        (ToolCancel(id=0), ()),
+        (Wait(timeout_s=0.0, any_result=True), ()),
+    ],
+)
+def test_after_the_result_the_guest_may_only_print(frame: Frame, attachments: tuple[bytes, ...]) -> None:
+    session = session_in_cell()
+    send(session, result())
+    send(session, Output(stream="stderr"), b"a task was still running\n")
+
+    with pytest.raises(ProtocolError, match=f"{frame.type} after the result"):  # type: ignore[attr-defined]
+        send(session, frame, *attachments)
+
+
+def test_a_frame_before_the_first_cell_or_after_the_last_kills_the_session() -> None:
+    for session in (Session([], Limits()), session_in_cell()):
+        if not session.finished:
+            send(session, result())
+            send(session, done())
+        with pytest.raises(ProtocolError, match="a frame where none was due"):
+            send(session, Output(stream="stdout"), b"x")
+        with pytest.raises(ProtocolError):
+            session.begin_cell(request())
+
+
+def test_a_frame_over_its_cap_is_refused_unread() -> None:
+    session = session_in_cell(frame_bytes=64 * 1024)
+
+    with pytest.raises(ProtocolError, match="frame of .* bytes, 65536 are allowed"):
+        send(session, Output(stream="stdout"), b"x" * 70_000)
+
+
+def test_a_cell_that_is_not_over_has_no_end() -> None:
+    with pytest.raises(ProtocolError, match="the worker stopped before the cell was over"):
+        session_in_cell().end_cell()
+
+
+def test_an_abort_reaches_the_calls_of_the_running_cell_only() -> None:
+    session = session_in_cell()
+    session.abort("deadline")
+    answer, (payload,) = read(send(session, ToolCall(id=0, name="get_price"), ARGUMENTS))
+    assert decode(payload, VALUES) == ["Interrupted", "the cell was stopped"]
+    assert getattr(answer, "ok", None) is False
+    send(session, result(error=ERROR, interrupted=True))
+    send(session, done())
+
+    session.begin_cell(request())
+    answer, _ = read(send(session, ToolCall(id=0, name="get_price"), ARGUMENTS))
+    assert getattr(answer, "ok", None) is True
+    Session([], Limits()).abort("nothing runs")
