@@ -48,7 +48,10 @@ bench: image ## Measure; prints a table and writes bench-results/*.json
 	@$(RUN) tests/bench
 
 wheel: image ## Build sdist and wheel (with the image inside) into dist/
-	@rm -rf build dist && $(RUN) -P -m build --no-isolation --outdir dist .
+	@rm -rf build dist
+	@# two builds: a wheel made from the sdist would lack the image
+	@$(RUN) -P -m build --no-isolation --outdir dist --sdist . >/dev/null && $(RUN) -P -m build --no-isolation --outdir dist --wheel . >/dev/null
+	@ls -l dist
 
 lock: setup ## Resolve requirements/dev.txt and requirements/pyright.lock anew (UPGRADE=1: newer releases)
 	@sh scripts/lock.sh

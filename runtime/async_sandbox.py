@@ -6,10 +6,10 @@ at its end. A cancelled caller sends its request down the kill ladder and waits 
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -76,11 +76,11 @@ class AsyncSandbox:
             await _ended(execution, runner)
         return execution.result()
 
-    async def write_file(self, path: str | os.PathLike[str], data: bytes | str) -> None:
+    async def write_file(self, path: str | PurePath, data: bytes | str) -> None:
         """Write a file into the sandbox's own file system, as `Sandbox.write_file`."""
         await _settled(self._core.begin_write(path, data))
 
-    async def read_file(self, path: str | os.PathLike[str]) -> bytes:
+    async def read_file(self, path: str | PurePath) -> bytes:
         """The bytes of a file of the sandbox's own file system, as `Sandbox.read_file`."""
         return (await _settled(self._core.begin_read(path)))[0]
 

@@ -92,6 +92,16 @@ class ProcessLink:
         return self.process.pid
 
     @property
+    def serving(self) -> bool:
+        """True while a request runs."""
+        return self._serving
+
+    @property
+    def released(self) -> bool:
+        """True once both descriptors are closed."""
+        return self._released
+
+    @property
     def frame_bytes(self) -> int:
         """Bound of one frame of the worker."""
         return self._reader.max_bytes

@@ -6,9 +6,9 @@ whose event loop is running (Jupyter): it blocks that loop and never refuses.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -95,7 +95,7 @@ class Sandbox:
         core = self._core
         return _settled(core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop))
 
-    def write_file(self, path: str | os.PathLike[str], data: bytes | str) -> None:
+    def write_file(self, path: str | PurePath, data: bytes | str) -> None:
         """Write a file into the sandbox's own file system; parent directories are made, str is written as UTF-8.
 
         Raises:
@@ -103,7 +103,7 @@ class Sandbox:
         """
         _settled(self._core.begin_write(path, data))
 
-    def read_file(self, path: str | os.PathLike[str]) -> bytes:
+    def read_file(self, path: str | PurePath) -> bytes:
         """The bytes of a file of the sandbox's own file system. They come from the guest: treat them as hostile.
 
         Raises:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from functools import partial
+from pathlib import PurePath
 from typing import TypeVar
 
 from .cell import Cell
@@ -139,10 +140,10 @@ class SandboxCore:
             raise
         return self._launch(work, link, started, allowed_s)
 
-    def begin_write(self, path: str | os.PathLike[str], data: bytes | str) -> Execution[tuple[bytes, tuple[str, ...]]]:
+    def begin_write(self, path: str | PurePath, data: bytes | str) -> Execution[tuple[bytes, tuple[str, ...]]]:
         return self._begin_file(write_work(path, data, self.limits))
 
-    def begin_read(self, path: str | os.PathLike[str]) -> Execution[tuple[bytes, tuple[str, ...]]]:
+    def begin_read(self, path: str | PurePath) -> Execution[tuple[bytes, tuple[str, ...]]]:
         return self._begin_file(FileWork(ReadFile(path=checked_path(path)), self.limits))
 
     def begin_list(self) -> Execution[tuple[bytes, tuple[str, ...]]]:
@@ -171,11 +172,10 @@ class SandboxCore:
         wall_s = self.limits.wall_s
         if deadline_s is None:
             return wall_s
-        if not isinstance(deadline_s, int | float) or not math.isfinite(deadline_s) or deadline_s <= 0:
-            raise ConfigError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
-        if deadline_s > wall_s:
-            raise ConfigError(f"deadline_s={deadline_s:g} may only shorten Limits(wall_s={wall_s:g}); raise wall_s")
-        return float(deadline_s)
+        seconds = _checked_seconds(deadline_s)
+        if seconds > wall_s:
+            raise ConfigError(f"deadline_s={seconds:g} may only shorten Limits(wall_s={wall_s:g}); raise wall_s")
+        return seconds
 
     # --- who may use it -----------------------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class SandboxCore:
             execution.interrupt()
 
     def close(self) -> None:
-        """Kill the worker and wait for its end, within bounds. A request in flight ends with SandboxClosed. Idempotent."""
+        """Kill the worker, wait for its end within bounds; a request in flight ends with SandboxClosed. Idempotent."""
         if os.getpid() != self._pid:
             return  # the parent still uses it
         with self._gate:
@@ -276,6 +276,12 @@ class SandboxCore:
         self.runtime.reaper.put(self.close)
         if self._state is State.OPEN:
             warnings.warn(f"unclosed {name}; use it as a context manager or close it", ResourceWarning, stacklevel=2)
+
+
+def _checked_seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"deadline_s is a number of seconds above 0, not {value!r:.100}")
+    return float(value)
 
 
 def check_options(engine: str, isolation: str) -> None:

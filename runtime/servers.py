@@ -34,6 +34,11 @@ class ServerThreads:
         self._closed = False
         self._made = 0
 
+    @property
+    def idle(self) -> int:
+        """Threads that wait for work."""
+        return len(self._idle)
+
     def submit(self, job: Job) -> None:
         """Run `job` on a thread of its own, now; nothing queues behind another job. It must not raise.
 

@@ -32,6 +32,8 @@ class Supervisor:
         self._wake_at = math.inf
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.wake_ups = 0
+        """How often its thread was woken, for whoever looks where time goes."""
 
     def watch(self, item: Watched, due_at: float) -> None:
         """Call `item.on_due()` at `due_at` (monotonic seconds); replaces what was planned for this item.
@@ -86,6 +88,7 @@ class Supervisor:
                 self._wake_at = min(self._watched.values(), default=math.inf)
                 # A lock waits 292 years at most; a day is as good as for ever here.
                 self._changed.wait(min(self._wake_at - now, 86_400.0))
+                self.wake_ups += 1
             return None
 
     def _watch_again(self, item: Watched, due_at: float) -> None:

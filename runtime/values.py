@@ -250,14 +250,16 @@ class _Encoder:
 
     def datetime(self, tag: bytes, value: dt.datetime | dt.time, path: str) -> None:
         zone = value.tzinfo
-        if zone is not None and type(zone) is not dt.timezone:
-            raise CrossError(f"time zone of type {type(zone).__name__}; use datetime.timezone", path)
+        text = f"{value.replace(tzinfo=None).isoformat()};{value.fold}"
         if zone is not None:
+            if type(zone) is not dt.timezone:
+                raise CrossError(f"time zone of type {type(zone).__name__}; use datetime.timezone", path)
             _check_unnamed(zone, path)
-        self.tagged(tag, f"{value.isoformat()};{value.fold}", path)
+            text = f"{text};{_delta_text(zone.utcoffset(None))}"  # isoformat loses an offset of microseconds
+        self.tagged(tag, text, path)
 
     def delta(self, tag: bytes, value: dt.timedelta, path: str) -> None:
-        self.tagged(tag, f"{value.days};{value.seconds};{value.microseconds}", path)
+        self.tagged(tag, _delta_text(value), path)
 
     def zone(self, value: dt.timezone, path: str) -> None:
         _check_unnamed(value, path)
@@ -269,6 +271,10 @@ class _Encoder:
         self.out += tag
         self.out += bytes((len(raw),)) if len(raw) < 255 else b"\xff" + struct.pack("<i", len(raw))
         self.out += raw
+
+
+def _delta_text(value: dt.timedelta) -> str:
+    return f"{value.days};{value.seconds};{value.microseconds}"
 
 
 def _check_unnamed(zone: dt.timezone, path: str) -> None:
@@ -549,13 +555,17 @@ def _check_hashes(keys: list[object]) -> None:
 
 
 def _read_datetime(text: str) -> dt.datetime:
-    iso, _, fold = text.partition(";")
-    return dt.datetime.fromisoformat(iso).replace(fold=int(fold))
+    iso, fold, *offset = text.split(";", 2)
+    return dt.datetime.fromisoformat(iso).replace(fold=int(fold), tzinfo=_read_zone(*offset))
 
 
 def _read_time(text: str) -> dt.time:
-    iso, _, fold = text.partition(";")
-    return dt.time.fromisoformat(iso).replace(fold=int(fold))
+    iso, fold, *offset = text.split(";", 2)
+    return dt.time.fromisoformat(iso).replace(fold=int(fold), tzinfo=_read_zone(*offset))
+
+
+def _read_zone(text: str = "") -> dt.timezone | None:
+    return dt.timezone(_read_delta(text)) if text else None
 
 
 def _read_delta(text: str) -> dt.timedelta:

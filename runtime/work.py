@@ -5,7 +5,7 @@ The rule: one request, one answer of the expected type. Anything else is a broke
 
 from __future__ import annotations
 
-import os
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from .errors import ConfigError, ProtocolError, SandboxFileError
@@ -91,9 +91,9 @@ class FileWork(_SmallWork):
         return (self.sink.parts[0] if self._reads else b""), reply.paths
 
 
-def write_work(path: str | os.PathLike[str], data: bytes | str, limits: Limits) -> FileWork:
-    """The request that writes a file."""
-    if not isinstance(data, bytes | bytearray | memoryview | str):
+def write_work(path: object, data: object, limits: Limits) -> FileWork:
+    """The request that writes a file. Raises ConfigError for what is no path or no data."""
+    if not isinstance(data, bytes | bytearray | str):
         raise ConfigError(f"write_file takes bytes or str, not {type(data).__name__}")
     raw = data.encode("utf-8") if isinstance(data, str) else bytes(data)
     name = checked_path(path)
@@ -102,17 +102,17 @@ def write_work(path: str | os.PathLike[str], data: bytes | str, limits: Limits) 
     return FileWork(WriteFile(path=name), limits, raw)
 
 
-def checked_path(path: str | os.PathLike[str]) -> str:
+def checked_path(path: object) -> str:
     """The path as text for the worker.
 
     Raises:
         ConfigError: not a path, or one that no file can have.
     """
+    text = str(path) if isinstance(path, PurePath) else path
     try:
-        text = os.fspath(path)
         raw = text.encode("utf-8") if isinstance(text, str) else b""
-    except (TypeError, UnicodeEncodeError) as exc:
+    except UnicodeEncodeError as exc:
         raise ConfigError(f"not a path: {exc}") from exc
     if not raw or len(raw) > MAX_PATH_BYTES or b"\0" in raw:
-        raise ConfigError(f"a path has 1 to {MAX_PATH_BYTES} bytes of text and no NUL")
+        raise ConfigError(f"a path is text of 1 to {MAX_PATH_BYTES} bytes without NUL, not {path!r:.100}")
     return str(text)

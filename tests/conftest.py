@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -69,17 +69,20 @@ def chat_endpoint() -> Iterator[Callable[..., str]]:
 
 
 @contextmanager
-def _serve_chat(replies: list[str]) -> Iterator[str]:
+def _serve_chat(replies: list[str]) -> Generator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            if self.path != "/v1/chat/completions" or not replies:
-                self.send_error(400, "no reply is left" if not replies else "no such path")
-                return
-            message = {"role": "assistant", "content": replies.pop(0)}
-            usage = {"prompt_tokens": 10, "completion_tokens": 5}
-            body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}).encode()
-            self.send_response(200)
+            if self.path == "/v1/chat/completions" and replies:
+                message = {"role": "assistant", "content": replies.pop(0)}
+                usage = {"prompt_tokens": 10, "completion_tokens": 5}
+                self._answer(200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+            else:
+                self._answer(400, {"error": {"message": "no such path" if replies else "no reply is left"}})
+
+        def _answer(self, status: int, fields: dict[str, object]) -> None:
+            body = json.dumps(fields).encode()
+            self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()

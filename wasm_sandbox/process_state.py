@@ -20,14 +20,17 @@ _WORKER_NAME = ctypes.create_string_buffer(b"cloche-worker")
 
 
 def prepare(name: str) -> None:
-    """Make this process harmless: no environment, no core file, no new privileges, no terminal signals, `/` as folder.
+    """Make this process harmless: no environment, no core file, no new privileges, `/` as folder, deaf to signals.
 
-    Its children inherit all of it. `name` is what `ps` and `top` show.
+    A terminal's Ctrl-C or a service manager's SIGTERM to the whole group is for the host, which may want to finish what
+    runs; this process ends when the host does. Its children inherit all of it. `name` is what `ps` and `top` show.
     """
     _wipe_environment()
     os.umask(0o077)
     os.chdir("/")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a blocked SIGCHLD would be inherited from the host's thread
     import resource  # not on Windows
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

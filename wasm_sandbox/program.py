@@ -38,7 +38,7 @@ def load_program(image: str, sha256: str, compiled: str) -> Program:
         guest.warm_up()
         return guest
 
-    hello = {
+    hello: dict[str, object] = {
         "type": "hello",
         "protocol_version": PROTOCOL_VERSION,
         "engine": "wasmtime",

@@ -9,6 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .agents.code_agent import CodeAgent as CodeAgent
+    from .agents.errors import AgentError as AgentError
+    from .agents.errors import ModelError as ModelError
+    from .agents.errors import ReplayMismatch as ReplayMismatch
+    from .agents.messages import Message as Message
+    from .agents.messages import ModelReply as ModelReply
+    from .agents.messages import TokenUsage as TokenUsage
+    from .agents.model import Model as Model
+    from .agents.models.litellm import LiteLLMModel as LiteLLMModel
+    from .agents.models.openai import OpenAIModel as OpenAIModel
+    from .agents.models.recording import RecordingModel as RecordingModel
+    from .agents.models.replay import ReplayModel as ReplayModel
+    from .agents.models.scripted import ScriptedModel as ScriptedModel
+    from .agents.result import RunResult as RunResult
+    from .agents.result import Step as Step
     from .runtime.async_runtime import AsyncRuntime as AsyncRuntime
     from .runtime.async_sandbox import AsyncSandbox as AsyncSandbox
     from .runtime.cell import Artifact as Artifact
@@ -39,19 +54,31 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "AgentError": "agents.errors",
     "Artifact": "runtime.cell",
     "AsyncRuntime": "runtime.async_runtime",
     "AsyncSandbox": "runtime.async_sandbox",
     "CannotCross": "runtime.errors",
     "Cell": "runtime.cell",
     "ClocheError": "runtime.errors",
+    "CodeAgent": "agents.code_agent",
     "ConfigError": "runtime.errors",
     "ImageError": "runtime.errors",
     "LimitExceeded": "runtime.errors",
     "Limits": "runtime.limits",
+    "LiteLLMModel": "agents.models.litellm",
+    "Message": "agents.messages",
+    "Model": "agents.model",
+    "ModelError": "agents.errors",
+    "ModelReply": "agents.messages",
+    "OpenAIModel": "agents.models.openai",
     "OutOfMemory": "runtime.errors",
     "PoolExhausted": "runtime.errors",
     "ProtocolError": "runtime.errors",
+    "RecordingModel": "agents.models.recording",
+    "ReplayMismatch": "agents.errors",
+    "ReplayModel": "agents.models.replay",
+    "RunResult": "agents.result",
     "Runtime": "runtime.runtime",
     "RuntimeClosed": "runtime.errors",
     "RuntimeConfig": "runtime.config",
@@ -59,7 +86,10 @@ _MODULES = {
     "SandboxBusy": "runtime.errors",
     "SandboxClosed": "runtime.errors",
     "SandboxFileError": "runtime.errors",
+    "ScriptedModel": "agents.models.scripted",
+    "Step": "agents.result",
     "TimedOut": "runtime.errors",
+    "TokenUsage": "agents.messages",
     "Tool": "runtime.tools",
     "ToolError": "runtime.tools",
     "UsedAfterFork": "runtime.errors",
@@ -69,19 +99,31 @@ _MODULES = {
 """Where each public name is defined."""
 
 __all__ = [
+    "AgentError",
     "Artifact",
     "AsyncRuntime",
     "AsyncSandbox",
     "CannotCross",
     "Cell",
     "ClocheError",
+    "CodeAgent",
     "ConfigError",
     "ImageError",
     "LimitExceeded",
     "Limits",
+    "LiteLLMModel",
+    "Message",
+    "Model",
+    "ModelError",
+    "ModelReply",
+    "OpenAIModel",
     "OutOfMemory",
     "PoolExhausted",
     "ProtocolError",
+    "RecordingModel",
+    "ReplayMismatch",
+    "ReplayModel",
+    "RunResult",
     "Runtime",
     "RuntimeClosed",
     "RuntimeConfig",
@@ -89,7 +131,10 @@ __all__ = [
     "SandboxBusy",
     "SandboxClosed",
     "SandboxFileError",
+    "ScriptedModel",
+    "Step",
     "TimedOut",
+    "TokenUsage",
     "Tool",
     "ToolError",
     "UsedAfterFork",

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,7 +68,7 @@ def children(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def watched(pids: list[int]) -> Iterator[list[int]]:
+def watched(pids: list[int]) -> Generator[list[int], None, None]:
     pidfds = [os.pidfd_open(pid) for pid in pids]
     try:
         yield pidfds
@@ -132,11 +132,15 @@ def test_workers_die_with_their_fork_server_and_the_host_hears_of_it(server: For
 
 
 def test_the_pool_starts_another_fork_server_when_one_was_killed() -> None:
-    pool = WorkerPool(lambda: ForkServer(PROGRAM), warm=0)
+    servers: list[ForkServer] = []
+
+    def make() -> ForkServer:
+        servers.append(ForkServer(PROGRAM))
+        return servers[-1]
+
+    pool = WorkerPool(make, warm=0)
     first = pool.lease(LIMITS, 10)
-    maker = pool._maker
-    assert isinstance(maker, ForkServer)
-    os.kill(maker.pid, signal.SIGKILL)
+    os.kill(servers[0].pid, signal.SIGKILL)
     second = pool.lease(LIMITS, 10)
     run(second, "nothing")
     first.close(5)
@@ -164,6 +168,29 @@ def test_the_server_outlives_the_thread_that_started_it() -> None:
     run(link, "nothing")
     link.close(5)
     made[0].close()
+
+
+def test_a_signal_to_the_whole_group_leaves_servers_and_workers_to_their_host(server: ForkServer) -> None:
+    link = server.start_worker()
+    link.wait_hello(10)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.killpg(server.pid, number)
+    run(link, "nothing")
+    assert server.alive
+    link.close(5)
+
+
+def test_a_host_thread_that_blocks_sigchld_does_not_stop_the_reaping() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    try:
+        server = ForkServer(PROGRAM)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    link = server.start_worker()
+    link.wait_hello(10)
+    link.close(5)
+    assert link.process.exited
+    server.close()
 
 
 def test_many_workers_leave_no_zombie_no_descriptor_and_no_thread(server: ForkServer) -> None:

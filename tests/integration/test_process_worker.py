@@ -100,7 +100,7 @@ def when_asked(link: ProcessLink, source: str) -> tuple[threading.Thread, list[o
     """As `run_in_thread`; returns when the request has begun."""
     thread, ended = run_in_thread(link, source)
     deadline = threading.Event()
-    while not link._serving and thread.is_alive():
+    while not link.serving and thread.is_alive():
         deadline.wait(0.001)
     return thread, ended
 
@@ -136,7 +136,7 @@ def test_interrupts_without_a_request_hit_none(link: ProcessLink) -> None:
 def test_a_thousand_interrupts_do_not_block_the_one_who_sends_them(link: ProcessLink) -> None:
     thread, ended = when_asked(link, "stubborn")
     os.kill(link.pid or 0, signal.SIGSTOP)
-    for _ in range(100_000):
+    for _ in range(5_000):
         link.interrupt()
     link.kill()
     thread.join(5)
@@ -208,7 +208,7 @@ def test_close_during_a_request_frees_the_descriptors_once_the_request_is_out(li
     link.close(5)
     thread.join(5)
     assert [type(error) for error in ended] == [WorkerCrashed]
-    assert link._frames.fileno() == -1
+    assert link.released
     link.close(5)
 
 
@@ -225,8 +225,6 @@ def test_close_during_a_request_frees_the_descriptors_once_the_request_is_out(li
     ],
 )
 def test_a_worker_that_does_not_get_ready_says_why(mode: str, error: type[Exception], message: str) -> None:
-    if mode == "no_fork" and os.getuid() == 0:
-        pytest.skip("root has no limit on processes")
     server = ForkServer(fake(mode))
     try:
         link = server.start_worker()
@@ -252,9 +250,7 @@ def test_a_program_with_threads_is_refused_because_forking_it_would_be_unsafe() 
 # --- what a worker has ------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_inherits_nothing_of_its_host(
-    server: ForkServer, link: ProcessLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_inherits_nothing_of_its_host(server: ForkServer, link: ProcessLink) -> None:
     found = report(link)
     assert (found["environ"], found["cwd"], found["core"]) == ({}, "/", [0, 0])
     assert (found["pid"], found["ppid"], found["sid"]) == (link.pid, server.pid, server.pid)
@@ -271,8 +267,8 @@ def test_the_environment_block_of_a_worker_is_empty_even_where_python_needed_a_v
     monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere/of-the-host")
     monkeypatch.setenv("CLOCHE_TEST_SECRET", "canary-4711")
     server = ForkServer(fake())
+    link = ready(server)
     try:
-        link = ready(server)
         for pid in (server.pid, link.pid):
             assert Path(f"/proc/{pid}/environ").read_bytes().strip(b"\0") == b""
         assert report(link)["environ"] == {}

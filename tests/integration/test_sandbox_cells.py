@@ -249,6 +249,7 @@ def test_memory_over_the_limit_is_memory_error_in_the_guest(runtime: Runtime, is
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.usefixtures("box")  # whose start may have to compile the image, which the bound below does not cover
 def test_the_async_face_runs_cells_tools_and_cancellation(isolation: str, backend: str) -> None:
     async def price(item: str) -> float:
         await anyio.lowlevel.checkpoint()
@@ -266,6 +267,7 @@ def test_the_async_face_runs_cells_tools_and_cancellation(isolation: str, backen
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.usefixtures("box")
 def test_two_async_sandboxes_run_at_once(isolation: str) -> None:
     async def main() -> None:
         meeting = [asyncio.Event(), asyncio.Event()]

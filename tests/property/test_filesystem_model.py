@@ -141,12 +141,10 @@ class SameAsTheHost(RuleBasedStateMachine):
 
     @rule(path=dotted)
     def make_directory(self, path: str) -> None:
-        place = self.place(path)
-        if not os.path.islink(place.rstrip("/")):  # `mkdir link/`: Linux says EEXIST, POSIX makes the target
-            self.same(lambda: self._mkdir(path), lambda: os.mkdir(place))
+        def in_guest() -> None:
+            self.files.make_directory(AT_FDCWD, path.encode(), 0o777)
 
-    def _mkdir(self, path: str) -> None:
-        self.files.tree.new_directory(self.files.find(AT_FDCWD, path.encode(), follow=False), 0o755)
+        self.same(in_guest, lambda: os.mkdir(self.place(path)))
 
     @rule(path=dotted)
     def remove_directory(self, path: str) -> None:
@@ -172,7 +170,7 @@ class SameAsTheHost(RuleBasedStateMachine):
 
         self.same(in_guest, lambda: os.rename(self.place(old), self.place(new)))
 
-    @rule(to=dotted, path=paths)
+    @rule(to=paths | paths.map("{}/.".format), path=paths)  # with a slash: O_CREAT says EISDIR before it looks
     def make_link(self, to: str, path: str) -> None:
         def in_guest() -> None:
             self.files.tree.new_symlink(self.files.find(AT_FDCWD, path.encode(), follow=False), to.encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fuzz.import_calls import run
@@ -12,4 +10,4 @@ from tests.fuzz.import_calls import run
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_any_sequence_of_import_calls_is_answered_within_the_quotas(seed: int) -> None:
-    run(random.Random(seed), calls=400)
+    run(seed, calls=400)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # Lambdas and nested data of any type are what these tests feed in.
-
 import datetime as dt
 import marshal  # noqa: TID251  # reads our own bytes, as the guest does
 from contextlib import suppress

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from typing import cast
 
 from cloche.runtime.fake_link import FakeCell, crash, loop_in_c, loop_in_python
 from cloche.runtime.protocol import Done, GuestError, Result, ToolCall
@@ -22,8 +24,8 @@ def serve(cell: FakeCell) -> None:
             call(cell, "final_answer", value)
             return _end_by_tool(cell)
         elif verb == "ask_tool":
-            assert isinstance(value, list)
-            cell.print(f"{call(cell, *value)}\n")
+            name, argument_of_tool = cast("list[object]", value)
+            cell.print(f"{call(cell, str(name), argument_of_tool)}\n")
         elif verb == "fail":
             return cell.finish(error=GuestError(type="ValueError", message=str(value), traceback="", line=1))
         elif verb in _ENDS:
@@ -37,18 +39,16 @@ def serve(cell: FakeCell) -> None:
 _ENDS = {"loop": loop_in_python, "loop_in_c": loop_in_c, "crash": crash(-11)}
 
 
-def call(cell: FakeCell, name: str, *args: object) -> object:
+def call(cell: FakeCell, name: str, argument: object) -> object:
     """A blocking tool call; its result, or the message of its error."""
-    call.number += 1  # type: ignore[attr-defined]  # ids rise within a cell
-    answer, parts = cell.ask(
-        ToolCall(id=call.number, name=name),  # type: ignore[attr-defined]
-        encode([list(args), {}], LIMITS),
-    )
+    payload: list[object] = [[argument], {}]
+    answer, parts = cell.ask(ToolCall(id=next(_ids), name=name), encode(payload, LIMITS))
     assert answer.type == "tool_result"
     return decode(parts[0], LIMITS)
 
 
-call.number = 0  # type: ignore[attr-defined]
+_ids = itertools.count()
+"""They rise within a cell."""
 
 
 def _end_by_tool(cell: FakeCell) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 BOUND_S = 10.0
 
@@ -22,9 +23,7 @@ class Received:
 
     @property
     def json(self) -> dict[str, object]:
-        found: object = json.loads(self.body)
-        assert isinstance(found, dict)
-        return found
+        return cast("dict[str, object]", json.loads(self.body))
 
 
 Answer = bytes | Callable[[socket.socket], None]
@@ -37,7 +36,7 @@ class ChatServer:
 
     url: str
     answers: list[Answer]
-    requests: list[Received] = field(default_factory=list)
+    requests: list[Received] = field(default_factory=list[Received])
     connections: int = 0
     gate: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,7 +55,7 @@ class ChatServer:
 
 
 @contextmanager
-def chat_server(*answers: Answer) -> Iterator[ChatServer]:
+def chat_server(*answers: Answer) -> Generator[ChatServer]:
     """A running server. All its connections are closed at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(BOUND_S)
@@ -106,11 +105,13 @@ def read_request(connection: socket.socket) -> Received | None:
     return Received(line, headers, body)
 
 
-def http(status: int, body: bytes | dict[str, object], *, close: bool = True, **headers: str) -> bytes:
-    """A whole HTTP answer. Header names are written with `_` for `-`."""
+def http(
+    status: int, body: bytes | dict[str, object], *, close: bool = True, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """A whole HTTP answer."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} Whatever", "Content-Type: application/json", f"Content-Length: {len(data)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     lines += ["Connection: close"] if close else []
     return "\r\n".join([*lines, "", ""]).encode() + data
 
@@ -146,5 +147,6 @@ def reply(text: str | None, *, close: bool = True, **options: object) -> bytes:
     return http(200, completion(text, **options), close=close)  # type: ignore[arg-type]  # passed on as they are
 
 
-def error(status: int, message: str, **headers: str) -> bytes:
-    return http(status, {"error": {"message": message, "type": "t", "param": None, "code": None}}, **headers)
+def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> bytes:
+    body = {"message": message, "type": "t", "param": None, "code": None}
+    return http(status, {"error": body}, headers=headers)

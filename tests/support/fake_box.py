@@ -1,4 +1,4 @@
-"""An instance without wasm: linear memory in a buffer, a real file system and a fixed world, for tests of host imports."""
+"""An instance without wasm, for tests of host imports: memory in a buffer, a real file system, a fixed world."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ Runs in real fork servers and workers of the tests (`WorkerProgram(("...",), "fa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
-import signal
 import socket
 import struct
 import sys
@@ -23,29 +23,37 @@ Send = Callable[[bytes], None]
 Ask = Callable[[bytes], bytes]
 
 
-def frame(header: dict[str, object], *parts: bytes) -> bytes:
+def made(header: dict[str, object], *parts: bytes) -> bytes:
     raw = json.dumps({**header, "attachments": [len(part) for part in parts]}).encode()
     return PREFIX.pack(4 + len(raw) + sum(map(len, parts)), len(raw)) + raw + b"".join(parts)
 
 
-HELLO = frame({"type": "hello", "protocol_version": 1, "engine": "fake", "image": "0" * 64})
-DONE = {"type": "done", "id": 1, "cpu_s": 0.0, "memory_bytes": 0, "artifacts": [], "artifacts_dropped": 0}
+HELLO = made({"type": "hello", "protocol_version": 1, "engine": "fake", "image": "0" * 64})
+DONE: dict[str, object] = {
+    "type": "done",
+    "id": 1,
+    "cpu_s": 0.0,
+    "memory_bytes": 0,
+    "artifacts": [],
+    "artifacts_dropped": 0,
+}
 
 
 class FakeGuest:
     def __init__(self) -> None:
         self.interrupted = threading.Event()
 
-    def handle(self, request: bytes, send: Send, ask: Ask) -> None:
+    def handle(self, frame: bytes, send: Send, ask: Ask) -> None:
+        request = frame
         _, header_length = PREFIX.unpack_from(request)
         header = json.loads(request[8 : 8 + header_length])
         if header["type"] == "start":
-            send(frame({"type": "ready"}))
+            send(made({"type": "ready"}))
             return
         source = request[8 + header_length :][: header["attachments"][0]].decode()
         action, _, argument = source.partition(" ")
         getattr(self, f"do_{action}")(argument, send, ask)
-        send(frame(DONE))
+        send(made(DONE))
 
     def interrupt(self) -> None:
         self.interrupted.set()
@@ -70,17 +78,17 @@ class FakeGuest:
             "path": sys.path,
             "interrupted": self.interrupted.is_set(),
         }
-        send(frame({"type": "output", "stream": "stdout"}, json.dumps(report).encode()))
+        send(made({"type": "output", "stream": "stdout"}, json.dumps(report).encode()))
 
     def do_ask(self, argument: str, _send: Send, ask: Ask) -> None:
         size, _, times = argument.partition(" ")
-        question = frame({"type": "tool_call", "id": 1, "name": "echo"}, bytes(int(size)))
+        question = made({"type": "tool_call", "id": 1, "name": "echo"}, bytes(int(size)))
         for _ in range(int(times or 1)):
             ask(question)
 
     def do_print(self, argument: str, send: Send, _ask: Ask) -> None:
         size, _, times = argument.partition(" ")
-        text = frame({"type": "output", "stream": "stdout"}, b"x" * int(size))
+        text = made({"type": "output", "stream": "stdout"}, b"x" * int(size))
         for _ in range(int(times or 1)):
             send(text)
 
@@ -103,6 +111,7 @@ class FakeGuest:
 
     def do_signal(self, argument: str, _send: Send, _ask: Ask) -> None:
         os.kill(os.getpid(), int(argument))
+        threading.Event().wait()  # whichever thread takes it
 
     def do_raw(self, argument: str, send: Send, _ask: Ask) -> None:
         """Sends what it is told, then waits for ever."""
@@ -111,15 +120,15 @@ class FakeGuest:
 
     def do_hang_up(self, _argument: str, _send: Send, _ask: Ask) -> None:
         """A worker that closes its channels and lives on, without a watcher that would end it."""
+        channels = [int(name) for name in os.listdir("/proc/self/fd") if _link(name).startswith("socket:")]
         mine, _other = socket.socketpair()
-        for name in os.listdir("/proc/self/fd"):
-            if _link(name).startswith("socket:") and int(name) < mine.fileno():
-                os.dup2(mine.fileno(), int(name))
+        for channel in channels:
+            os.dup2(mine.fileno(), channel)
         threading.Event().wait()
 
     def do_chatter(self, argument: str, send: Send, _ask: Ask) -> None:
         """One frame too many after the end, in the same write."""
-        send(frame(DONE) + frame({"type": "output", "stream": "stdout"}, argument.encode()))
+        send(made(DONE) + made({"type": "output", "stream": "stdout"}, argument.encode()))
 
 
 def _link(name: str) -> str:
@@ -143,9 +152,12 @@ def load_program(mode: str = "good") -> Program:
     if mode == "old":
         return Program(HELLO.replace(b'"protocol_version": 1', b'"protocol_version": 9'), FakeGuest)
     if mode == "no_fork":
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        os.fork = _no_fork
     return Program(HELLO, FakeGuest)
+
+
+def _no_fork() -> int:
+    raise BlockingIOError(errno.EAGAIN, "no more processes")
 
 
 def _no_guest() -> FakeGuest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import anyio
 import pytest
@@ -254,8 +254,7 @@ def test_times_add_up(runtime: Runtime) -> None:
 
 
 def test_one_agent_runs_many_tasks_at_once_without_mixing_them(runtime: Runtime, source: FakeSource) -> None:
-    def answer(messages: object) -> str:
-        assert isinstance(messages, list)
+    def answer(messages: Sequence[Message]) -> str:
         return block(f"final_answer {messages[1].content.removeprefix('Task: ')}")
 
     agent = agent_for(runtime, block('ask_tool ["get_price", "tea"]'), answer)
@@ -273,10 +272,11 @@ def test_one_agent_runs_many_tasks_at_once_without_mixing_them(runtime: Runtime,
 def test_one_agent_runs_on_many_threads(runtime: Runtime) -> None:
     agent = agent_for(runtime, lambda messages: block(f"final_answer {messages[1].content.removeprefix('Task: ')}"))
     outputs: dict[int, object] = {}
-    threads = [
-        threading.Thread(target=lambda n=n: outputs.update({n: agent.run(str(n)).output}), daemon=True)
-        for n in range(20)
-    ]
+
+    def run(number: int) -> None:
+        outputs[number] = agent.run(str(number)).output
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -25,7 +25,7 @@ from cloche.agents.events import (
 )
 from cloche.agents.models.scripted import Line, ScriptedModel
 from cloche.runtime.errors import ConfigError
-from cloche.runtime.fake_link import FakeLink, FakeSource
+from cloche.runtime.fake_link import FakeCell, FakeLink, FakeSource
 from cloche.runtime.runtime import Runtime
 
 BOUND_S = 10.0
@@ -218,7 +218,12 @@ def test_a_keyboard_interrupt_in_the_waiting_thread_closes_the_sandbox(
     runtime: Runtime, source: FakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = threading.Event()
-    source.scripts = (lambda cell: (begun.set(), serve(cell))[1],)
+
+    def tell_and_serve(cell: FakeCell) -> None:
+        begun.set()
+        serve(cell)
+
+    source.scripts = (tell_and_serve,)
 
     def interrupted(self: object, timeout: object = None) -> None:
         assert begun.wait(BOUND_S)

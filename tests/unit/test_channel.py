@@ -90,9 +90,9 @@ def test_random_bytes_give_frames_or_protocol_errors_and_nothing_else(data: byte
         theirs.sendall(data)
         theirs.close()
         reader = FrameReader(ours, 200)
-        frames = []
+        frames: list[bytes] = []
         with pytest.raises((ProtocolError, EOFError)):
-            frames.extend(iter(reader.read, None))
+            frames.extend(iter(reader.read, b"never"))
         assert data.startswith(b"".join(frames))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # Lambdas and nested data of any type are what these tests feed in.
-
 import asyncio
 import contextvars
 import dataclasses
@@ -383,23 +382,21 @@ def test_many_outcomes_come_in_frames_of_bounded_size(calls_of: Make) -> None:
 
 
 def test_calls_side_by_side_are_told_as_they_finish(calls_of: Make) -> None:
-    second_done = asyncio.Event()
+    gate = asyncio.Event()
 
-    async def first() -> str:
-        await asyncio.wait_for(second_done.wait(), PATIENCE_S)
-        return "first"
+    async def slow() -> str:
+        await asyncio.wait_for(gate.wait(), PATIENCE_S)
+        return "slow"
 
-    async def second() -> str:
-        second_done.set()
-        return "second"
+    async def let_go() -> None:
+        gate.set()
 
-    calls = calls_of(first, second, add)
-    a, b, c = start(calls, "first"), start(calls, "second"), start(calls, "add", 1)
+    calls = calls_of(slow, let_go, add_later, add)
+    a, b, c = start(calls, "slow"), start(calls, "add_later", 1), start(calls, "add", 2)
 
-    found = wait_for(calls, 3)
-    assert sorted(found) == [(a, True, "first"), (b, True, "second"), (c, True, 2)]
-    order = [call_id for call_id, _, _ in found]
-    assert order.index(b) < order.index(a)
+    assert sorted(wait_for(calls, 2)) == [(b, True, 2), (c, True, 3)]
+    call(calls, "let_go")
+    assert wait_for(calls, 1) == [(a, True, "slow")]
 
 
 def test_a_call_that_finishes_during_a_blocking_call_is_told_at_the_next_wait(calls_of: Make) -> None:

@@ -12,6 +12,7 @@ import pytest
 import cloche
 
 FACE = Path(cloche.__file__ or "")
+MODULES: dict[str, str] = vars(cloche)["_MODULES"]
 HEAVY = ("pydantic", "anyio", "asyncio", "httpx", "wasmtime", "typer", "rich", "jinja2", "ctypes")
 
 
@@ -20,13 +21,13 @@ def test_all_is_sorted_and_without_duplicates() -> None:
 
 
 def test_all_is_exactly_what_loads_on_first_use() -> None:
-    assert set(cloche.__all__) == set(cloche._MODULES)
+    assert set(cloche.__all__) == set(MODULES)
 
 
 @pytest.mark.parametrize("name", cloche.__all__)
 def test_every_public_name_can_be_imported_and_is_defined_where_the_table_says(name: str) -> None:
     value = getattr(cloche, name)
-    assert value.__module__ == f"cloche.{cloche._MODULES[name]}"
+    assert value.__module__ == f"cloche.{MODULES[name]}"
     assert value.__name__ == name
 
 
@@ -35,7 +36,7 @@ def test_type_checkers_see_every_public_name_from_the_same_module() -> None:
     for node in ast.walk(ast.parse(FACE.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
             seen.update({alias.asname or alias.name: node.module for alias in node.names})
-    assert seen == cloche._MODULES
+    assert seen == MODULES
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:

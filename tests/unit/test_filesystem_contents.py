@@ -174,7 +174,7 @@ def test_duplicates_share_their_position_and_take_the_lowest_number() -> None:
 
 def test_number_of_descriptors_is_capped_before_anything_is_made() -> None:
     files = make()
-    opened = []
+    opened: list[int] = []
     while len(files.open_files.table) < MAX_DESCRIPTORS:
         opened.append(files.open(AT_FDCWD, b"/dev/null", O_RDWR, 0))
     assert failure(new, files) == errno.EMFILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import sys
+from functools import partial
 
 import pytest
 
@@ -27,11 +28,9 @@ def rename(files: FileSystem, old: bytes, new: bytes) -> None:
 
 
 def refused(files: FileSystem, path: str, data: bytes | None = None) -> str:
+    action = partial(files.read_file, path) if data is None else partial(files.write_file, path, data)
     with pytest.raises(FsError) as caught:
-        if data is None:
-            files.read_file(path)
-        else:
-            files.write_file(path, data)
+        action()
     return str(caught.value)
 
 

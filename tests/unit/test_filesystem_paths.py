@@ -21,10 +21,9 @@ from cloche.wasm_sandbox.filesystem.nodes import Directory, Node, Symlink
 from cloche.wasm_sandbox.filesystem.system import AT_FDCWD
 
 
-def make(**limits: int) -> FileSystem:
+def make(max_files: int = 50, max_bytes: int = 10_000) -> FileSystem:
     clock = itertools.count(1_000)
-    sizes = {"max_files": 50, "max_bytes": 10_000, **limits}
-    return FileSystem({"/lib/python314.zip": b"zip"}, clock=lambda: next(clock), **sizes)
+    return FileSystem({"/lib/python314.zip": b"zip"}, max_files, max_bytes, lambda: next(clock))
 
 
 def get(files: FileSystem, path: bytes, *, follow: bool = True) -> Node:
@@ -32,7 +31,7 @@ def get(files: FileSystem, path: bytes, *, follow: bool = True) -> Node:
 
 
 def mkdir(files: FileSystem, path: bytes) -> Directory:
-    return files.tree.new_directory(files.find(AT_FDCWD, path, follow=False), 0o755)
+    return files.make_directory(AT_FDCWD, path, 0o777)
 
 
 def link(files: FileSystem, path: bytes, target: bytes) -> Symlink:

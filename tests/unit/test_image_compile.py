@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import wasmtime
+
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import compile as compiled
 from cloche.wasm_sandbox.image.store import cache_dir

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from cloche.deno_host import HOST_DIR, npm
 from cloche.runtime.errors import ImageError
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import wasm
 from cloche.wasm_sandbox.image.load import load_image, verify

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import store
 from cloche.wasm_sandbox.image.stages import Stages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import wasmtime
+
 from cloche.wasm_sandbox.image import bake, rewrite, wasm
 
 PROGRAM = """

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import wheels
 from cloche.wasm_sandbox.image.requirements import Requirement, read_requirements

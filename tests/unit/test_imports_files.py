@@ -295,7 +295,7 @@ def test_no_descriptor_is_a_terminal() -> None:
     box = FakeBox()
     buffer = box.room(24)
     file, folder = box.open("/tmp/f", O_CREAT | O_RDWR), box.open("/tmp", O_DIRECTORY)
-    kinds = []
+    kinds: list[int] = []
     for fd in (0, 1, 2, file, folder):
         assert box.call("__syscall_ioctl", fd, 21523, 0) == -errno.ENOTTY
         assert box.call("fd_fdstat_get", fd, buffer) == 0

@@ -28,7 +28,7 @@ def test_every_handler_takes_as_many_arguments_as_wasm_passes() -> None:
 
 def test_no_handler_takes_or_returns_an_external_reference() -> None:
     types = import_types()
-    assert not [name for name in ALL_IMPORTS if "externref" in sum(types[name], [])]
+    assert not [name for name in ALL_IMPORTS if "externref" in (*types[name][0], *types[name][1])]
 
 
 def test_every_import_says_why() -> None:

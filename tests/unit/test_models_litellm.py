@@ -58,7 +58,11 @@ def response(text: object, *, finish_reason: str = "stop") -> SimpleNamespace:
 
 def install(monkeypatch: pytest.MonkeyPatch, module: ModuleType, version: str = "1.106.2") -> None:
     monkeypatch.setitem(sys.modules, "litellm", module)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+
+    def version_of(name: str) -> str:
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", version_of)
 
 
 def ask(model: LiteLLMModel, stop: tuple[str, ...] = ()) -> ModelReply:

@@ -143,19 +143,19 @@ def test_after_the_last_attempt_the_error_is_raised() -> None:
 
 
 def test_a_rate_limit_is_waited_for() -> None:
-    with chat_server(error(429, "slow down", Retry_After="0"), reply("x")) as server:
+    with chat_server(error(429, "slow down", {"Retry-After": "0"}), reply("x")) as server:
         assert ask(model_for(server)).text == "x"
 
 
 def test_a_rate_limit_that_asks_for_too_long_goes_to_the_caller() -> None:
-    with chat_server(error(429, "quota", Retry_After="86400")) as server:
+    with chat_server(error(429, "quota", {"Retry-After": "86400"})) as server:
         exc = failure(server)
     assert isinstance(exc, ModelRateLimited)
     assert (exc.retry_after_s, len(server.requests)) == (86400.0, 1)
 
 
 def test_a_redirect_is_not_followed_so_the_key_goes_nowhere_else() -> None:
-    with chat_server(reply("stolen")) as other, chat_server(http(307, b"", Location=other.url)) as server:
+    with chat_server(reply("stolen")) as other, chat_server(http(307, b"", headers={"Location": other.url})) as server:
         exc = failure(server)
         assert (type(exc), exc.status, other.requests) == (BadReply, 307, [])
 
@@ -199,7 +199,7 @@ def test_an_answer_over_the_size_limit_is_refused() -> None:
 
 
 def test_a_compressed_answer_is_refused_unread() -> None:
-    with chat_server(http(200, b"\x1f\x8b", Content_Encoding="gzip")) as server:
+    with chat_server(http(200, b"\x1f\x8b", headers={"Content-Encoding": "gzip"})) as server:
         assert "compressed" in str(failure(server))
 
 

@@ -45,7 +45,7 @@ def call_tool(name: str, *args: object) -> Script:
     """A cell whose value is the outcome of one blocking tool call."""
 
     def script(cell: FakeCell) -> None:
-        answer_, parts = cell.ask(ToolCall(id=1, name=name), encode([list(args), {}], ValueLimits()))
+        answer_, parts = cell.ask(ToolCall(id=1, name=name), encode((list(args), dict[str, object]()), ValueLimits()))
         assert answer_.type == "tool_result"
         cell.finish([answer_.ok, decode(parts[0], ValueLimits())])
 

@@ -31,6 +31,7 @@ from cloche.runtime.values import ValueLimits, decode, encode
 
 BOUND_S = 5.0
 QUICK = Limits(wall_s=0.03)
+NO_ARGUMENTS: list[object] = [[], {}]
 T = TypeVar("T")
 
 
@@ -61,7 +62,7 @@ def call_tool(name: str) -> Script:
     """A cell whose value is the outcome of one blocking tool call."""
 
     def script(cell: FakeCell) -> None:
-        answer_, parts = cell.ask(ToolCall(id=1, name=name), encode([[], {}], ValueLimits()))
+        answer_, parts = cell.ask(ToolCall(id=1, name=name), encode(NO_ARGUMENTS, ValueLimits()))
         assert answer_.type == "tool_result"
         cell.finish([answer_.ok, decode(parts[0], ValueLimits())])
 
@@ -73,7 +74,7 @@ def gather_tools(name: str, count: int) -> Script:
 
     def script(cell: FakeCell) -> None:
         for number in range(count):
-            cell.send(ToolStart(id=number, name=name), encode([[], {}], ValueLimits()))
+            cell.send(ToolStart(id=number, name=name), encode(NO_ARGUMENTS, ValueLimits()))
         good = 0
         while good < count:
             answer_, _ = cell.ask(Wait(timeout_s=None, any_result=True))

@@ -63,7 +63,7 @@ def call_tool(name: str, *args: object) -> Script:
     """A cell whose value is the outcome of one blocking tool call."""
 
     def script(cell: FakeCell) -> None:
-        answer_, parts = cell.ask(ToolCall(id=1, name=name), encode([list(args), {}], ValueLimits()))
+        answer_, parts = cell.ask(ToolCall(id=1, name=name), encode((list(args), dict[str, object]()), ValueLimits()))
         assert answer_.type == "tool_result"
         cell.finish([answer_.ok, decode(parts[0], ValueLimits())])
 
@@ -276,7 +276,10 @@ def test_a_crashed_worker_raises_once_and_then_the_sandbox_is_closed(runtime: Ru
 def test_a_worker_that_breaks_the_protocol_is_killed_and_the_sandbox_closed(
     runtime: Runtime, source: FakeSource
 ) -> None:
-    source.scripts = (lambda cell: cell.send_raw(b"\0" * 12),)
+    def script(cell: FakeCell) -> None:
+        cell.send_raw(b"\0" * 12)
+
+    source.scripts = (script,)
     with runtime.sandbox() as box:
         with pytest.raises(ProtocolError):
             box.run("1")

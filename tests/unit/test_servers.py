@@ -31,7 +31,7 @@ def run(servers: ServerThreads) -> threading.Thread:
 def wait_for_idle(servers: ServerThreads) -> None:
     poll = threading.Event()
     for _ in range(1000):
-        if servers._idle:
+        if servers.idle:
             return
         poll.wait(0.005)
     raise AssertionError("no thread became idle")

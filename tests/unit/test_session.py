@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # Lambdas and nested data of any type are what these tests feed in.
-
 import contextvars
 import pickle  # noqa: TID251  # our own objects: errors carry cells between processes
 import threading

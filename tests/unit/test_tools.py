@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # Lambdas and nested data of any type are what these tests feed in.
-
 import dataclasses
 import datetime as dt
 import enum

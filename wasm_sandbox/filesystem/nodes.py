@@ -81,7 +81,7 @@ class Directory(Node):
 
     type_bits: ClassVar[int] = TYPE_DIRECTORY
 
-    entries: dict[bytes, Node] = field(default_factory=dict)
+    entries: dict[bytes, Node] = field(default_factory=dict[bytes, Node])
     parent: Directory = None  # type: ignore[assignment]  # set by whoever makes it: the root refers to itself
 
     @property

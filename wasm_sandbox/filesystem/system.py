@@ -29,10 +29,6 @@ from .descriptors import (
 from .nodes import Device, DeviceName, Directory, File, FsError, Node, Quota
 from .tree import PATH_MAX, Place, Tree
 
-HOME = b"/home/web_user"
-FOLDERS = (b"/tmp", b"/home", HOME, b"/out")
-"""The guest may write here and in `/`; these folders themselves stay."""
-IMAGE_FOLDERS = (b"/lib", b"/dev")
 AT_FDCWD = 0xFFFFFF9C
 """-100 as the guest passes it."""
 _DEVICES: tuple[DeviceName, ...] = ("null", "stdin", "stdout", "stderr", "urandom")
@@ -59,7 +55,8 @@ class FileSystem:
     ) -> None:
         """
         Args:
-            base_files: absolute path to content, shared and never copied; they and their folders are read-only.
+            base_files: absolute path to content, shared and never copied; they and their folders are read-only. The
+                guest may write everywhere else: in `/`, `/tmp`, `/out` and its home, and those folders stay.
             max_files: files, directories and links that may exist beside them.
             max_bytes: bytes of those files.
             clock: wall clock in nanoseconds (`World.time_ns`).
@@ -74,14 +71,17 @@ class FileSystem:
         self.output_dropped = 0
         self.open_files = Descriptors(self.tree, random or (lambda _size: b""), self.raw_output)
         self.umask = 0o022
-        for path in (*FOLDERS, *IMAGE_FOLDERS):
-            self._add_folder(path, sealed=path in IMAGE_FOLDERS)
-        self._add_devices()
-        for name, content in base_files.items():
-            self._add_base_file(name.encode(), content)
-        self.cwd = self.tree.get_directory(self.tree.root, HOME)
-        for flags, device in ((O_RDONLY, "stdin"), (O_WRONLY, "stdout"), (O_WRONLY, "stderr")):
-            self.open_files.add(OpenFile(self.tree.get(self.tree.root, f"/dev/{device}".encode()), flags))
+        root = self.tree.root
+        self._add_folder(root, b"tmp")
+        self._add_folder(root, b"out")
+        self.cwd = self._add_folder(self._add_folder(root, b"home"), b"web_user")
+        devices = self._add_devices(self._add_folder(root, b"dev", sealed=True))
+        self._add_folder(root, b"lib", sealed=True)
+        for path, content in base_files.items():
+            self._add_base_file(path.encode(), content)
+        self.open_files.add(OpenFile(devices["stdin"], O_RDONLY))
+        self.open_files.add(OpenFile(devices["stdout"], O_WRONLY))
+        self.open_files.add(OpenFile(devices["stderr"], O_WRONLY))
 
     def limit(self, *, max_files: int, max_bytes: int) -> None:
         """Other quotas than at creation. What exists stays, also above them."""
@@ -132,6 +132,11 @@ class FileSystem:
             if flags & O_TRUNC and flags & O_ACCMODE != O_RDONLY and isinstance(node, File):
                 self.tree.resize(node, 0)
         return self.open_files.add(OpenFile(node, flags & _KEPT_FLAGS), close_on_exec=bool(flags & O_CLOEXEC))
+
+    def make_directory(self, dirfd: int, path: bytes, permissions: int) -> Directory:
+        """`mkdirat`. Slashes at the end mean nothing, so that a file or link there is simply in the way."""
+        bare = path.rstrip(b"/") or path[:1]
+        return self.tree.new_directory(self.find(dirfd, bare, follow=False), permissions & ~self.umask)
 
     def change_directory(self, node: Node) -> None:
         if not isinstance(node, Directory):
@@ -239,23 +244,25 @@ class FileSystem:
             if place.node is None:
                 self.tree.new_directory(place, 0o755)
 
-    def _add_folder(self, path: bytes, *, sealed: bool) -> None:
-        above, _, name = path.rpartition(b"/")
-        parent = self.tree.get_directory(self.tree.root, above or b"/")
-        self.tree.add_fixed(parent, name, Directory(0, 0o755, 0, 0, 0, sealed=sealed))
+    def _add_folder(self, parent: Directory, name: bytes, *, sealed: bool = False) -> Directory:
+        folder = Directory(0, 0o755, 0, 0, 0, sealed=sealed)
+        self.tree.add_fixed(parent, name, folder)
+        return folder
 
-    def _add_devices(self) -> None:
-        parent = self.tree.get_directory(self.tree.root, b"/dev")
-        for name in _DEVICES:
-            self.tree.add_fixed(parent, name.encode(), Device(0, 0o666, 0, 0, 0, name=name))
+    def _add_devices(self, folder: Directory) -> dict[DeviceName, Device]:
+        devices: dict[DeviceName, Device] = {name: Device(0, 0o666, 0, 0, 0, name=name) for name in _DEVICES}
+        for name, device in devices.items():
+            self.tree.add_fixed(folder, name.encode(), device)
+        return devices
 
     def _add_base_file(self, path: bytes, content: memoryview | bytes) -> None:
-        for above in _paths_above(path):
-            if self.tree.find(self.tree.root, above).node is None:
-                self._add_folder(above, sealed=True)
-        place = self.tree.find(self.tree.root, path)
+        *above, name = path.strip(b"/").split(b"/")
+        folder = self.tree.root
+        for part in above:
+            below = folder.entries.get(part)
+            folder = below if isinstance(below, Directory) else self._add_folder(folder, part, sealed=True)
         data = memoryview(content).toreadonly()
-        self.tree.add_fixed(place.parent, place.name, File(0, 0o444, 0, 0, 0, sealed=True, data=data))
+        self.tree.add_fixed(folder, name, File(0, 0o444, 0, 0, 0, sealed=True, data=data))
 
 
 def _paths_above(path: bytes) -> list[bytes]:

@@ -30,6 +30,9 @@ class ToolError(Exception):
         return self.message if self.type == "ToolError" else f"{self.type}: {self.message}"
 
 
+ToolError.__module__ = "builtins"  # where cells find it, and how tracebacks name it
+
+
 class CellEnd(SystemExit):
     """A tool ended the cell. A SystemExit: asyncio lets it through at once, and `except Exception` does not see it."""
 

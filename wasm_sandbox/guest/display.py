@@ -24,7 +24,8 @@ _MAX_FRAMES = 40
 _CUT = "\n[... cut ...]\n"
 _type_name = type.__dict__["__name__"].__get__
 _Rendered = traceback.TracebackException
-_SystemExit, _SyntaxError, _KeyError = SystemExit, SyntaxError, KeyError
+_SystemExit, _SyntaxError = SystemExit, SyntaxError
+_Group: type[BaseException] = BaseExceptionGroup
 
 
 def clean(text: str, limit: int) -> str:
@@ -99,9 +100,8 @@ def _chain_length(exc: BaseException) -> int:
             continue
         seen.add(id(one))
         todo.extend(other for other in (one.__cause__, one.__context__) if other is not None)
-        if isinstance(one, BaseExceptionGroup):
-            members: tuple[BaseException, ...] = one.exceptions
-            todo.extend(members[: _MAX_CHAIN + 1])
+        if isinstance(one, _Group):
+            todo.extend(getattr(one, "exceptions", ())[: _MAX_CHAIN + 1])
     return len(seen)
 
 

@@ -89,9 +89,9 @@ class Guest:
 
     def drop_loop(self) -> None:
         """Leave the loop and its tasks behind; the next use makes another."""
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_running():
+            loop.close()
 
     def new_loop(self) -> CellLoop:
         return CellLoop(self.calls, self.interrupts, self._max_tasks)

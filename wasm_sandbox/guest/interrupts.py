@@ -47,8 +47,13 @@ class Interrupts:
         self.armed = self.pending = self.seen = False
 
     def checkpoint(self) -> None:
-        """Raise the interrupt that was noted."""
-        if self.pending and self.armed:
+        """Raise the interrupt that was noted, if it is armed."""
+        if self.armed:
+            self.raise_pending()
+
+    def raise_pending(self) -> None:
+        """Raise it in any case: for the event loop, which is not armed itself and whose callers expect it."""
+        if self.pending:
             self.pending = False
             raise KeyboardInterrupt
 

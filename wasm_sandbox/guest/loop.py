@@ -4,6 +4,8 @@ Rule: it never blocks while `stepping`. The runner steps it for a cell with `awa
 the loop stops, the guest returns to the host, and no stack is left inside while tools run. When user code runs a loop
 itself (`asyncio.run`, `run_until_complete`), its stack is there anyway and the loop waits inside the host call.
 
+The interrupt is armed around each callback and nowhere else: it may not tear the loop's own state apart.
+
 There are no threads and no sockets. Functions given to an executor run at once, where they are.
 """
 
@@ -43,8 +45,8 @@ class CellLoop(asyncio.BaseEventLoop):
 
     @classmethod
     def uninterrupted(cls) -> tuple[Callable[..., Any], ...]:
-        """Methods to `protect`: between them they hold callbacks that must not get lost."""
-        return cls._run_once, cls._run_handle
+        """Methods to `protect`: they hold callbacks and a state that must not get lost."""
+        return cls.run_forever, cls._run_once, cls._run_handle
 
     @property
     def is_used(self) -> bool:
@@ -68,6 +70,14 @@ class CellLoop(asyncio.BaseEventLoop):
             self.run_forever()
         finally:
             self.stepping = False
+
+    def run_forever(self) -> None:
+        interrupts = self._interrupts
+        before, interrupts.armed = interrupts.armed, False
+        try:
+            super().run_forever()
+        finally:
+            interrupts.armed = before
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:  # type: ignore[override]
         if self._tasks_since_census >= self._max_tasks:
@@ -100,8 +110,8 @@ class CellLoop(asyncio.BaseEventLoop):
         """There is none."""
 
     def _run_once(self) -> None:
-        """One turn. A protected function: an interrupt between two callbacks loses neither."""
-        self._interrupts.checkpoint()
+        """One turn. An interrupt that was noted is raised here, where it does no harm."""
+        self._interrupts.raise_pending()
         if not self._ready and not self._stopping and not self._wait_or_stop():
             return
         end = self.time() + self._clock_resolution if self._scheduled else 0.0
@@ -115,17 +125,22 @@ class CellLoop(asyncio.BaseEventLoop):
                 self._run_handle(handle)
 
     def _run_handle(self, handle: Any) -> None:
-        """What `Handle._run` does. Protected: an interrupt that lands here leaves the callback for later."""
-        if self._interrupts.pending:
-            self._ready.appendleft(handle)
-            self._interrupts.checkpoint()
+        """What `Handle._run` does. An interrupt that comes before the callback leaves it for later."""
+        interrupts = self._interrupts
         try:
+            interrupts.armed = True
+            if interrupts.pending:
+                self._ready.appendleft(handle)
+                interrupts.raise_pending()
+            # As in `Interrupts.call`: between the check above and the call nothing looks for signals.
             handle._context.run(handle._callback, *handle._args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             message = f"Exception in callback {handle._callback!r}"
             self.call_exception_handler({"message": message, "exception": exc, "handle": handle})
+        finally:
+            interrupts.armed = False
 
     def _wait_or_stop(self) -> bool:
         """Nothing is ready: wait in the host, or leave the loop when it is stepped. False: the loop is stopping."""

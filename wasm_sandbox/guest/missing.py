@@ -47,7 +47,7 @@ _REASONS: dict[str, str] = {
 }
 _NATIVE_LIST = "_cloche_native.txt"
 """Beside this package in the image: `import name<TAB>package<TAB>version` of what Pyodide has as native wheels."""
-_STDLIB = "this module of the standard library is not part of Pyodide"
+_STDLIB = "this module of the standard library is not part of this sandbox"
 _OTHER = "it is not in this sandbox's image, and nothing can be installed while it runs; use the standard library"
 
 

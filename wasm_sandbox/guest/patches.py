@@ -5,6 +5,7 @@ Rule: only names that would hang, busy-wait or fail without a reason are replace
 
 from __future__ import annotations
 
+import _sitebuiltins
 import asyncio
 import builtins
 import io
@@ -30,6 +31,8 @@ def install(calls: Calls, current_loop: Callable[[], CellLoop], new_loop: Callab
     """Patch this interpreter, once."""
     time.sleep = _sleep(calls)  # type: ignore[assignment]  # takes anything that float() takes
     builtins.input = _input
+    builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # `site`, which is not run, has these three
     builtins.ToolError = ToolError  # type: ignore[attr-defined]  # cells use it without an import
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # type: ignore[misc]
     threading.Thread.start = _no_thread  # type: ignore[method-assign]

@@ -9,8 +9,6 @@ from __future__ import annotations
 import __future__
 
 import ast
-import functools
-import operator
 from types import CodeType
 
 VALUE = "<value>"
@@ -22,9 +20,8 @@ _ONLY_AST = ast.PyCF_ONLY_AST
 _CO_COROUTINE = 0x80
 _SHORT = 2000
 _compile = compile
-_FUTURE_FLAGS: int = functools.reduce(
-    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
-)
+_FUTURE_FLAGS = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names} - {0x10})
+"""All of them; 0x10, of features that are no choice any more, is also the flag for nested functions."""
 
 
 class Program:

@@ -11,6 +11,7 @@ from typing import Any
 
 _CUT = "..."
 _repr = repr
+_type_of: Callable[[object], type] = type
 _SCALARS = frozenset((int, float, complex, bool, type(None)))
 _LONGEST_INT_BITS = 14_000  # about the 4300 digits that CPython agrees to print
 
@@ -25,7 +26,7 @@ def bounded_repr(value: Any, limit: int) -> str:
     Raises:
         BaseException: whatever a `__repr__` of the user raises.
     """
-    kind = type(value)
+    kind = _type_of(value)
     if kind is int:
         return _integer(value)
     if kind in _SCALARS:
@@ -52,7 +53,7 @@ class _Writer:
         self._open: set[int] = set()
 
     def write(self, value: Any) -> None:
-        kind = type(value)
+        kind = _type_of(value)
         writer = _CONTAINERS.get(kind)
         if writer is None or len(value) == 0:
             self._add(self._leaf(value, kind))

@@ -39,6 +39,7 @@ _LEAST_RECURSION = 1000
 _TOO_LATE = "encoding the value raised KeyboardInterrupt"
 _asyncio_run = asyncio.run
 _is_coroutine = asyncio.iscoroutine
+_get_running_loop, _set_running_loop = asyncio._get_running_loop, asyncio._set_running_loop
 _StringIO = io.StringIO
 _encode: Callable[[Any, values.ValueLimits], bytes] = values.encode
 _run_code = eval  # noqa: S307  # this is the place where cells run
@@ -69,6 +70,7 @@ class Runner:
         self.namespace["__builtins__"] = builtins
         self._sources: dict[str, tuple[int, None, list[str], str]] = {}
         self._name = ""
+        self._task: asyncio.Task[Any] | None = None
 
     def run(self, source: str, inputs: dict[str, Any], output_bytes: int) -> Generator[bytes, None, None]:
         """One cell, up to and including its `result` frame."""
@@ -83,6 +85,7 @@ class Runner:
             self._settle(exc, outcome)
         self.namespace.pop(RUN, None)
         yield from self._sweep(quiet=False)
+        self._task = None
         if outcome.error is None and not self._calls.ended and value is not None:
             self._show(value, outcome)
         del value
@@ -97,6 +100,9 @@ class Runner:
         self._calls.begin()
         self._guest.output.begin(output_bytes)
         sys.modules["__main__"] = self._main
+        if _get_running_loop() is not None:  # some code ran a loop and never came back to it
+            _set_running_loop(None)
+            self._guest.drop_loop()
         for name, function in self._guest.tools.functions.items():
             self.namespace.setdefault(name, function)
         _restore_interpreter()
@@ -155,9 +161,10 @@ class Runner:
         loop = self._guest.loop()
         task = loop.create_task(coroutine, name=self._name, context=self._context)
         task.add_done_callback(lambda _: loop.stop())
+        self._task = task
         try:
             while not task.done():
-                self._interrupts.call(loop.step)
+                loop.step()
                 if task.done() or not loop.is_idle:
                     continue
                 timeout_s = loop.next_timeout()
@@ -176,8 +183,9 @@ class Runner:
         loop = self._guest.used_loop()
         tasks = asyncio.all_tasks(loop) if loop is not None else None
         if loop is not None and tasks:
-            if not quiet:
-                self._guest.output.warn(f"{_count(len(tasks))} cancelled at the end of the cell: {_names(tasks)}")
+            others = tasks - {self._task}
+            if others and not quiet:
+                self._guest.output.warn(f"{_count(len(others))} cancelled at the end of the cell: {_names(others)}")
             for task in tasks:
                 task.cancel()
             for _ in range(len(tasks) + 1):
@@ -195,7 +203,7 @@ class Runner:
         """Run cancelled tasks to their end, as long as something can wake them and for a bounded time."""
         end = loop.time() + _SWEEP_S
         while True:
-            self._interrupts.call(loop.step)
+            loop.step()
             if all(task.done() for task in tasks):
                 return
             timeout_s, left_s = loop.next_timeout(), end - loop.time()
@@ -261,7 +269,7 @@ def _defer_asyncio_run(function: Any) -> Any:
         return function
 
     def run(main: Any) -> Any:
-        if not _is_coroutine(main) or asyncio._get_running_loop() is not None:
+        if not _is_coroutine(main) or _get_running_loop() is not None:
             return function(main)
         return Deferred(main)
 

@@ -6,6 +6,8 @@ signature beside it. A stub's text is shown and never evaluated.
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,8 +16,6 @@ from . import frames
 from .calls import Calls, ToolError
 
 if TYPE_CHECKING:
-    import inspect
-
     from ...runtime import values
 else:
     from . import values
@@ -138,7 +138,23 @@ def _dress(function: Callable[..., Any], stub: Stub, qualname: str) -> None:
     function.__qualname__ = qualname
     function.__module__ = "tools"
     function.__doc__ = stub["doc"]
-    function.__signature__ = lambda: _signature(stub)  # type: ignore[attr-defined]  # made when somebody asks
+    function.__signature__ = _StubSignature(stub)  # type: ignore[attr-defined]
+
+
+class _StubSignature(inspect.Signature):
+    """A signature for `help` and `inspect.signature`, worked out when somebody looks: few cells do."""
+
+    __slots__ = ("_stub",)
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("_parameters", "_return_annotation"):
+            raise AttributeError(name)
+        parameters, returns = _read_stub(self._stub)
+        super().__init__(parameters, return_annotation=returns)
+        return object.__getattribute__(self, name)
 
 
 class _Text(str):
@@ -148,49 +164,45 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-def _signature(stub: Stub) -> inspect.Signature:
-    """For `help` and `inspect.signature`: annotations and defaults are the stub's text."""
-    import ast
-    import inspect
+_EMPTY = inspect.Parameter.empty
+_KINDS = {
+    "pos": inspect.Parameter.POSITIONAL_ONLY,
+    "pos_or_kw": inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    "var_pos": inspect.Parameter.VAR_POSITIONAL,
+    "kw": inspect.Parameter.KEYWORD_ONLY,
+    "var_kw": inspect.Parameter.VAR_KEYWORD,
+}
 
-    kind_of = {
-        "pos": inspect.Parameter.POSITIONAL_ONLY,
-        "pos_or_kw": inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        "var_pos": inspect.Parameter.VAR_POSITIONAL,
-        "kw": inspect.Parameter.KEYWORD_ONLY,
-        "var_kw": inspect.Parameter.VAR_KEYWORD,
-    }
+
+def _read_stub(stub: Stub) -> tuple[list[inspect.Parameter], object]:
+    """Parameters and return annotation; annotations and defaults are the stub's text."""
     annotations: dict[str, str] = {}
     defaults: dict[str, str] = {}
-    returns: object = inspect.Signature.empty
+    returns: object = _EMPTY
     try:
         function = ast.parse(f"def _{stub['signature']}: ...").body[0]
     except SyntaxError:
         function = None  # the text is for people; the parameters below are enough
     if isinstance(function, ast.FunctionDef):
         annotations, defaults = _texts_of(function.args)
-        returns = _Text(ast.unparse(function.returns)) if function.returns else returns
+        returns = _Text(ast.unparse(function.returns)) if function.returns else _EMPTY
     parameters = [
         inspect.Parameter(
             param["name"],
-            kind_of[param["kind"]],
-            default=_Text(defaults.get(param["name"], "...")) if param["default"] else inspect.Parameter.empty,
-            annotation=_Text(annotations[param["name"]]) if param["name"] in annotations else inspect.Parameter.empty,
+            _KINDS[param["kind"]],
+            default=_Text(defaults.get(param["name"], "...")) if param["default"] else _EMPTY,
+            annotation=_Text(annotations[param["name"]]) if param["name"] in annotations else _EMPTY,
         )
         for param in stub["params"]
     ]
-    return inspect.Signature(parameters, return_annotation=returns)
+    return parameters, returns
 
 
-def _texts_of(arguments: Any) -> tuple[dict[str, str], dict[str, str]]:
-    import ast
-
+def _texts_of(arguments: ast.arguments) -> tuple[dict[str, str], dict[str, str]]:
     positional = [*arguments.posonlyargs, *arguments.args]
     every = [*positional, *arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
     annotations = {arg.arg: ast.unparse(arg.annotation) for arg in every if arg.annotation}
     with_default = positional[len(positional) - len(arguments.defaults) :]
-    pairs = [
-        *zip(with_default, arguments.defaults, strict=True),
-        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
-    ]
+    pairs: list[tuple[ast.arg, ast.expr | None]] = [*zip(with_default, arguments.defaults, strict=True)]
+    pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return annotations, {arg.arg: ast.unparse(default) for arg, default in pairs if default is not None}

@@ -16,8 +16,8 @@ from .sources import HERE
 
 NATIVE_LIST = "_cloche_native.txt"
 """In the archive: packages that Pyodide has as native wheels, a line each: import name, tab, package, tab, version."""
-_LEFT_OUT = ("pyodide/", "_pyodide/", "site-packages/", "idlelib/", "__phello__/")
-"""Parts of Pyodide's archive that need its JavaScript side, or nobody."""
+_LEFT_OUT = ("pyodide/", "_pyodide/", "ctypes/", "site-packages/", "idlelib/", "__phello__/")
+"""Parts of Pyodide's archive that need its JavaScript side (ctypes calls through it), or that nobody needs."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MAX_STDLIB_BYTES = 64 * 1024 * 1024
 _UNIX = 3

@@ -1,12 +1,10 @@
 """Bake a live interpreter into its module: memory becomes the data section, mutable globals get their present values.
 
-What comes out starts where the snapshot was taken. So everything secret or accidental has to be gone before:
-`scrub_stack` and `scrub_allocator` zero what the program itself can no longer reach.
+What comes out starts where the snapshot was taken. Everything accidental has to be gone before: see scrub.py.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -18,10 +16,6 @@ _GRAIN = 4096
 """Zero runs are looked for at this granularity, the page size of the host: only non-zero pages cost space."""
 _GAP = 16
 """A segment ends after this many zero grains; fewer segments load faster than smaller ones."""
-
-SIZE_CLASSES = 64
-CLASS_BYTES = 8
-POOL_BYTES = 16384
 
 
 def bake(module: bytes, memory: bytes | bytearray, values: Mapping[int, int]) -> bytes:
@@ -38,42 +32,6 @@ def bake(module: bytes, memory: bytes | bytearray, values: Mapping[int, int]) ->
     start = wasm.replaced(sections, wasm.GLOBALS, _with_values(sections, values))
     out = [Section(s.id, edits[s.id](s.body, pages)) if s.id in edits else s for s in start if s.id != wasm.CUSTOM]
     return wasm.build(out)
-
-
-def scrub_stack(memory: bytearray, low: int, pointer: int) -> None:
-    """Zero the part of the C stack below the stack pointer."""
-    if not 0 <= low <= pointer <= len(memory):
-        raise WasmError("stack outside the memory")
-    memory[low:pointer] = bytes(pointer - low)
-
-
-def scrub_allocator(memory: bytearray, base: int) -> int:
-    """Zero the free blocks of the small-object allocator, all but their links. Returns the bytes zeroed.
-
-    `base` is the allocator's state; `shim.wat` documents its layout.
-    """
-    zeroed = 0
-    for size_class in range(1, SIZE_CLASSES + 1):
-        block = size_class * CLASS_BYTES
-        at = _u32(memory, base + 4 * size_class)
-        steps = 0
-        while at:
-            memory[at + 4 : at + block] = bytes(block - 4)
-            zeroed += block - 4
-            at = _u32(memory, at)
-            steps += 1
-            if steps > len(memory) // CLASS_BYTES:
-                raise WasmError("free list of the allocator is a ring")
-        fresh, last = _u32(memory, base + 260 + 4 * size_class), _u32(memory, base + 520 + 4 * size_class)
-        if fresh and fresh <= last:
-            end = (fresh & ~(POOL_BYTES - 1)) + POOL_BYTES
-            memory[fresh:end] = bytes(end - fresh)
-            zeroed += end - fresh
-    return zeroed
-
-
-def _u32(memory: bytearray, at: int) -> int:
-    return int(struct.unpack_from("<I", memory, at)[0])
 
 
 def _segments(memory: bytes | bytearray) -> list[tuple[int, bytes]]:

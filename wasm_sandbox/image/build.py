@@ -16,8 +16,9 @@ from pathlib import Path
 from ...deno_host import npm
 from ...runtime.errors import ImageError
 from .. import capi
-from . import archive, bake, boot, rewrite, wasm
+from . import archive, bake, boot, rewrite, scrub, wasm
 from .boot import Interpreter, Snapshot, on_guest_thread
+from .check import check_image
 from .compile import compile_cached
 from .link import ENGINE_EXPORTS, Linked, link
 from .load import load_image
@@ -57,7 +58,7 @@ def build_image(out: Path | None = None, requirements: Path | None = None, progr
     folder = cache / "images"
     path = folder / f"{hashlib.sha256(image).hexdigest()[:16]}.wasm"
     write_atomically(path, image)
-    load_image(path)  # reads it back, so that the next start finds it checked
+    check_image(load_image(path), progress)
     if not wheels:
         write_atomically(folder / CURRENT, path.name.encode())
     if out is not None:
@@ -146,6 +147,7 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
     interpreter = Interpreter(build.compiled, build.linked, packed)
     modules = [name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in guest_package()]
     preloaded: list[str] = []
+    reports: list[bytes] = []
 
     def answer(message: bytes) -> bytes:
         if message == b"guest modules":
@@ -155,15 +157,26 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
         preloaded.extend(message.removeprefix(b"preloaded").decode().split("\n"))
         return b""
 
+    def take(message: bytes) -> bytes:
+        reports.append(message)
+        return b""
+
     try:
-        interpreter.run((HERE / "guest_preload.py").read_text(encoding="utf-8"), answer)
+        for name in ("guest_preload.py", "guest_warm_up.py", "guest_install.py"):
+            interpreter.run(_script(name), answer)
         snapshot, base, low = interpreter.snapshot(), interpreter.base, interpreter.stack_end
+        interpreter.run(_script("guest_report.py"), take)
     finally:
         interpreter.close()
-    bake.scrub_stack(snapshot.memory, low, snapshot.values["__stack_pointer"])
-    bake.scrub_allocator(snapshot.memory, base + boot.ALLOCATOR_AT)
+    scrub.scrub_stack(snapshot.memory, low, snapshot.values["__stack_pointer"])
+    scrub.scrub_allocator(snapshot.memory, base + boot.ALLOCATOR_AT)
+    scrub.make_immortal(snapshot.memory, reports[0])
     snapshot.memory[base : base + boot.REFUSAL_AT] = bytes(boot.REFUSAL_AT)  # pointers and the last message
     return snapshot, base, preloaded
+
+
+def _script(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def _baked(linked: Linked, snapshot: Snapshot) -> bytes:

@@ -11,7 +11,7 @@ from ...runtime.errors import ImageError
 MAX_REQUIREMENTS = 200
 _MAX_FILE_BYTES = 1 << 20
 _PIN = re.compile(
-    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[^\]]*\])?\s*==\s*(?P<version>[A-Za-z0-9.!+_-]+)\s*(?P<rest>.*)", re.S
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[^\]]*\])?\s*==\s*(?P<version>[A-Za-z0-9.!+_-]+)(?P<rest>([\s;].*)?)", re.S
 )
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})(?=\s|$)")
 

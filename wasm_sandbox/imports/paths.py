@@ -98,8 +98,7 @@ def statfs64(box: Box, path: int, _size: int, buffer: int) -> int:
 
 
 def mkdirat(box: Box, dirfd: int, path: int, permissions: int) -> int:
-    place = box.files.find(dirfd, path_at(box, path), follow=False)
-    box.files.tree.new_directory(place, permissions & ~box.files.umask)
+    box.files.make_directory(dirfd, path_at(box, path), permissions)
     return 0
 
 

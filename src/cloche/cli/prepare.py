@@ -18,6 +18,9 @@ from ..wasm_sandbox.image.load import load_image
 from ..wasm_sandbox.image.store import find_image
 from .terminal import write_text
 
+_gate = threading.Lock()
+"""Held by whoever prepares; the other one waits and finds it done."""
+
 
 def start_early(arguments: Sequence[str]) -> None:
     """Begin what a sandbox of its own process needs, if these arguments lead to one. Errors wait for `prepare`."""
@@ -35,18 +38,13 @@ def _prepare_quietly() -> None:
 def prepare(isolation: Isolation) -> None:
     """Have the default runtime ready for a sandbox. Says on stderr what takes longer than a moment.
 
-    Safe to call twice at once: the cache and the runtime have locks of their own, and the second call finds it done.
-
     Raises:
         ImageError: there is no usable image, or the cache cannot be used.
     """
-    _compile(isolation)
-    default_core().source(isolation).prepare()
-
-
-def _compile(isolation: Isolation) -> None:
-    # Epoch checks only where there is no process to kill.
-    compiled_module(load_image(find_image()), epochs=isolation == "thread", progress=say)
+    with _gate:
+        # Epoch checks only where there is no process to kill.
+        compiled_module(load_image(find_image()), epochs=isolation == "thread", progress=say)
+        default_core().source(isolation).prepare()
 
 
 def say(sentence: str) -> None:

@@ -30,7 +30,8 @@ def _write_plain(event: Event, stream: TextIO) -> None:
         case StepStarted(step=number):
             write_text(f"step {number}\n", stream)
         case CodeParsed(thought=thought, code=code):
-            write_text(f"{thought.strip()}\n{_indented(code)}\n".lstrip(), stream)
+            said = f"{thought.strip()}\n" if thought.strip() else ""
+            write_text(f"{said}{_indented(code)}\n", stream)
         case OutputChunk(text=text):
             write_text(text, stream)
         case StepFinished(step=step) if step.error is not None:

@@ -265,7 +265,7 @@ def _policy_function(verb: str) -> Any:
 
 _PATCHED: dict[Any, tuple[str, ...]] = {
     time: ("sleep",),
-    builtins: ("input", "print", "open", "repr"),
+    builtins: ("input", "print", "open", "repr", "help", "exit", "quit"),
     sys: ("stdin", "__stdin__", "stdout", "__stdout__", "stderr", "__stderr__"),
     threading.Thread: ("start",),
     concurrent.futures.ThreadPoolExecutor: ("submit",),

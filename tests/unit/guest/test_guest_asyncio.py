@@ -44,7 +44,7 @@ def box(host: FakeHost) -> Iterator[FakeHost]:
         ("x = asyncio.run(nap(1, 5))\nx", 5, 1),
         ("asyncio.run(nap(1)); asyncio.run(nap(1, 7))", 7, 2),
         ("asyncio.get_event_loop().run_until_complete(nap(2, 8))", 8, 2),
-        ("loop = asyncio.new_event_loop()\ntry: r = loop.run_until_complete(nap(2, 8))\nfinally: loop.close()\nr", 8, 2),
+        ("loop=asyncio.new_event_loop()\ntry: r = loop.run_until_complete(nap(2, 8))\nfinally: loop.close()\nr", 8, 2),
         ("with asyncio.Runner() as r: v = r.run(nap(1, 4)) + r.run(nap(1, 4))\nv", 8, 2),
         ("sum(asyncio.run(nap(1, i)) for i in range(3))", 3, 3),
         ("asyncio.run(asyncio.wait_for(nap(9), 0.5))", TimeoutError, 0.5),

@@ -152,6 +152,7 @@ def test_sys_exit_ends_the_cell_and_not_the_sandbox(host: FakeHost) -> None:
     assert error.type == "SystemExit"
     assert error.message == "sys.exit(3) ended the cell; the sandbox and its variables are still there"
     assert host.run("x").value == 5
+    assert host.run("exit(4)").error.message.startswith("sys.exit(4) ended the cell")
     assert host.run("raise SystemExit").error.message.startswith("sys.exit() ended the cell")
 
 
@@ -187,7 +188,7 @@ HOSTILE = {
     "hostile notes": "e = ValueError(1)\nclass N:\n    def __str__(self): raise SystemExit\n"
     "e.__notes__ = [N()]\nraise e",
     "recursion": "def f(): return f()\nf()",
-    "recursion in str": "class E(Exception):\n    def __str__(self):\n        def f(): return f()\n        f()\nraise E",
+    "recursion in str": "def f(): return f()\nclass E(Exception):\n    def __str__(self): return f()\nraise E",
     "getattr": "class E(AttributeError):\n    def __getattribute__(self, name): raise SystemExit\nraise E",
     "dir": "class A:\n    def __dir__(self): raise SystemExit\nA().x",
     "syntax error with lies": "e = SyntaxError('x')\ne.filename = '<cell 1>'\ne.lineno = 'five'\ne.text = 5\nraise e",

@@ -17,6 +17,7 @@ def test_a_failing_tool_raises_a_tool_error_with_the_type_of_the_host(host: Fake
     assert host.run(code).value == ["KeyError", "'gold'", "KeyError: 'gold'"]
     error = host.run("x = 1\nget_price('gold')").error
     assert (error.type, error.message, error.line) == ("ToolError", "KeyError: 'gold'", 2)
+    assert error.traceback.endswith("\nToolError: KeyError: 'gold'\n")
     assert error.traceback.count("File") == 1
 
 
@@ -98,8 +99,8 @@ def test_a_tool_may_end_the_cell_quietly(host: FakeHost) -> None:
         "import asyncio\nasync def f(): final_answer(1)\nasyncio.run(f())",
         "import asyncio\nasync def f(): await final_answer.aio(1)\nawait asyncio.gather(f(), asyncio.sleep(9))",
         "import asyncio\nt = asyncio.create_task(final_answer.aio(1))\nawait asyncio.sleep(9)",
-        "import asyncio\nasync def f():\n    async with asyncio.TaskGroup() as g:\n        a = g.create_task(final_answer.aio(1))\n"
-        "        g.create_task(asyncio.sleep(9))\nawait f()",
+        "import asyncio\nasync with asyncio.TaskGroup() as g:\n    g.create_task(final_answer.aio(1))\n"
+        "    g.create_task(asyncio.sleep(9))",
         "import asyncio\nr = asyncio.run(final_answer.aio(1))",
         "from concurrent.futures import ThreadPoolExecutor\nlist(ThreadPoolExecutor().map(final_answer, [1]))",
     ],
@@ -127,10 +128,14 @@ def test_a_tool_looks_like_a_function(bare_host: FakeHost) -> None:
     bare_host.tool(search, params="query limit=")
     bare_host.tools["search"].stub["signature"] = "(query: str, limit: int = 5) -> list[str]"
     bare_host.start()
-    code = "import inspect\n[search.__name__, search.__doc__, search.__qualname__, str(search.__signature__()),"
+    code = "import inspect\n[search.__name__, search.__doc__, search.__qualname__, str(inspect.signature(search)),"
     code += "inspect.isfunction(search), inspect.iscoroutinefunction(search.aio), search.aio.__doc__]"
     signature = "(query: str, limit: int = 5) -> list[str]"
     assert bare_host.run(code).value == ["search", "Find things.", "search", signature, True, True, "Find things."]
+
+
+def test_help_shows_a_tool_with_its_signature(host: FakeHost) -> None:
+    assert "get_price(item)\n    Price of an item in euros." in host.run("help(get_price)").stdout
 
 
 @pytest.mark.parametrize("signature", ["(query): import os", "(", "(query=__import__('os').abort())", ""])
@@ -141,7 +146,7 @@ def test_the_text_of_a_stub_is_never_run(bare_host: FakeHost, signature: str) ->
     bare_host.tool(search, params="query")
     bare_host.tools["search"].stub["signature"] = signature
     bare_host.start()
-    ran = bare_host.run("str(search.__signature__())\nsearch('x')")
+    ran = bare_host.run("import inspect\nstr(inspect.signature(search))\nsearch('x')")
     assert ran.value == "x"
 
 

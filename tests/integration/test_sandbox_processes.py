@@ -1,0 +1,95 @@
+"""Sandboxes of the real engine and the life of their host: forks, an end without `close`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cloche
+
+pytestmark = [
+    pytest.mark.wasmtime,
+    pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc"),
+]
+
+FOLDER = Path(cloche.__file__ or "").parent.parent
+
+FORKS = """
+import os, sys
+from cloche import Sandbox, UsedAfterFork
+boxes = [Sandbox(isolation=name) for name in ("process", "thread")]
+for box in boxes:
+    box.run("x = 1")
+for name in ("process", "thread"):
+    pid = os.fork()
+    if pid == 0:
+        with Sandbox(isolation=name) as mine:
+            print("child", name, mine.run("1 + 1").value, flush=True)
+        try:
+            boxes[0].run("x")
+        except UsedAfterFork:
+            print("refused", flush=True)
+        sys.exit(0)
+    print("exit status", os.waitpid(pid, 0)[1], flush=True)
+for box in boxes:
+    print("parent", box.run("x").value)
+    box.close()
+"""
+
+LEAVES = """
+import threading
+from cloche import Sandbox, TimedOut
+
+def hang():
+    threading.Event().wait(60)
+
+for isolation in ("process", "thread"):
+    box = Sandbox(tools=[hang], isolation=isolation)
+    for code in ("hang()", "await hang.aio()"):
+        try:
+            box.run(code, deadline_s=0.2)
+        except TimedOut as exc:
+            print(isolation, exc.state_kept)
+        if box.closed:
+            box.reset()
+"""
+
+
+def run_host(script: str) -> tuple[list[str], int]:
+    """Lines that a host process printed, and its pid."""
+    allowed = {name: value for name, value in os.environ.items() if name.startswith(("CLOCHE_", "HOME", "XDG_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env={**allowed, "PYTHONPATH": str(FOLDER)},
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    with process:
+        out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    return out.splitlines(), process.pid
+
+
+def test_a_forked_child_has_its_own_sandboxes_and_the_parent_keeps_its_own() -> None:
+    lines, _ = run_host(FORKS)
+    child = ["refused", "exit status 0"]
+    assert lines == ["child process 2", *child, "child thread 2", *child, "parent 1", "parent 1"]
+
+
+def test_a_host_ends_at_once_although_tools_hang_and_leaves_no_process_behind() -> None:
+    lines, host_pid = run_host(LEAVES)
+    assert lines == ["process False", "process True", "thread False", "thread True"]
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"\0{host_pid}\0".encode() in _read(path)]
+    assert left == []  # a fork server is told the pid of its host
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
