@@ -150,37 +150,3 @@ def test_a_baked_module_has_no_segment_for_zero_pages_and_no_foreign_custom_sect
     count, _ = wasm.read_leb(wasm.section_body(wasm.parse(baked), wasm.DATA), 0)
     assert count == 2
     assert len(baked) < 2 * bake.PAGE
-
-
-def test_scrubbing_the_stack_leaves_what_is_above_the_pointer() -> None:
-    memory = bytearray(b"x" * 100)
-    bake.scrub_stack(memory, 10, 60)
-    assert memory == b"x" * 10 + bytes(50) + b"x" * 40
-
-
-def test_scrubbing_the_allocator_zeroes_free_blocks_but_not_links_or_blocks_in_use() -> None:
-    base, pool, block = 1024, 2 * bake.POOL_BYTES, 32
-    memory = bytearray(4 * bake.POOL_BYTES)
-    memory[pool : pool + bake.POOL_BYTES] = b"s" * bake.POOL_BYTES
-    first, second = pool, pool + 2 * block
-    word = 4 * (block // bake.CLASS_BYTES)
-    memory[base + word : base + word + 4] = first.to_bytes(4, "little")
-    memory[first : first + 4] = second.to_bytes(4, "little")
-    memory[second : second + 4] = bytes(4)
-    fresh, last = pool + 4 * block, pool + bake.POOL_BYTES - block
-    memory[base + 260 + word : base + 264 + word] = fresh.to_bytes(4, "little")
-    memory[base + 520 + word : base + 524 + word] = last.to_bytes(4, "little")
-    bake.scrub_allocator(memory, base)
-    assert memory[first : first + block] == second.to_bytes(4, "little") + bytes(block - 4)
-    assert memory[second : second + block] == bytes(block)
-    assert memory[pool + block : pool + 2 * block] == b"s" * block
-    assert memory[pool + 3 * block : fresh] == b"s" * block
-    assert memory[fresh : pool + bake.POOL_BYTES] == bytes(pool + bake.POOL_BYTES - fresh)
-
-
-def test_a_free_list_that_is_a_ring_is_an_error_and_no_endless_loop() -> None:
-    memory = bytearray(65536)
-    memory[4:8] = (4096).to_bytes(4, "little")
-    memory[4096:4100] = (4096).to_bytes(4, "little")
-    with pytest.raises(wasm.WasmError, match="ring"):
-        bake.scrub_allocator(memory, 0)

@@ -76,6 +76,7 @@ class Calls:
             raise CellEnd
         if header["ok"]:
             return value
+        _look_for_signals(None)  # the host answers open calls with errors once it has sent the interrupt
         raise _tool_error(value)
 
     async def start(self, template: bytes, arguments: bytes) -> Any:

@@ -230,8 +230,11 @@ class Runner:
         if "<cell 1>" not in linecache.cache:  # `linecache.clearcache()` was called
             linecache.cache.update(self._sources)
         try:
-            outcome.error = self._interrupts.call(display.describe, exc, self._name)
-        except BaseException:  # out of memory, out of stack or interrupted
+            try:
+                outcome.error = self._interrupts.call(display.describe, exc, self._name)
+            except KeyboardInterrupt:
+                outcome.error = self._interrupts.call(display.describe, exc, self._name)
+        except BaseException:  # out of memory, out of stack or interrupted twice
             outcome.error = display.last_resort(exc)
         if isinstance(exc, MemoryError):
             exc.__traceback__ = None

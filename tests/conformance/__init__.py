@@ -1,0 +1,1 @@
+"""CPython's own tests inside the guest: `python -m tests.conformance`. See docs/conformance.md."""

@@ -1,0 +1,70 @@
+"""Which of CPython's test modules run in the guest, and which files each needs from the host's `test` package.
+
+Rule: what is left out stands here with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One sandbox's work."""
+
+    name: str
+    parts: tuple[str, ...] = ()
+    """Modules to load instead of `test.<name>`, below it."""
+    data: tuple[str, ...] = ()
+    """Files and folders beside the module that it reads or imports."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Test (or class, or module) to the reason why it does not run at all."""
+
+    @property
+    def imports(self) -> list[str]:
+        """Dotted names to load."""
+        return [f"test.{self.name}.{part}" for part in self.parts] or [f"test.{self.name}"]
+
+
+_PLAIN = """
+test_int test_long test_float test_complex test_bool test_list test_tuple test_dict test_set test_bytes test_str
+test_slice test_range test_enumerate test_generators test_genexps test_listcomps test_itertools test_collections
+test_deque test_ordered_dict test_struct test_array test_memoryview test_weakref test_weakset test_gc test_descr
+test_class test_exceptions test_exception_group test_scope test_format test_fstring test_string test_sort test_hash
+test_iter test_isinstance test_super test_property test_types test_userdict test_userlist test_contains test_compare
+test_unpack test_raise test_with test_coroutines test_asyncgen test_patma test_call test_grammar test_string_literals
+test_datetime test_decimal test_fractions test_math test_cmath test_random test_hashlib test_zlib
+test_heapq test_bisect test_functools test_operator test_copy test_pickle test_io test_memoryio
+test_os test_posixpath test_glob test_tempfile test_time test_contextlib test_contextlib_async test_enum
+test_typing test_unicodedata test_csv test_statistics test_binascii test_base64 test_codecs test_textwrap test_uuid
+test_secrets test_signal test_re
+""".split()
+
+_FILES: dict[str, tuple[str, ...]] = {
+    "test_int": ("test_grammar.py",),
+    "test_float": ("test_grammar.py", "mathdata"),
+    "test_complex": ("test_grammar.py",),
+    "test_math": ("mathdata",),
+    "test_cmath": ("test_math.py", "mathdata"),
+    "test_decimal": ("decimaltestdata",),
+    "test_typing": ("typinganndata",),
+    "test_grammar": ("typinganndata",),
+    "test_exceptions": ("test_capi",),
+}
+
+MODULES: tuple[Module, ...] = (
+    *(Module(name, data=_FILES.get(name, ())) for name in _PLAIN),
+    Module("test_json", parts=tuple(f"test_{part}" for part in (
+        "decode default dump encode_basestring_ascii enum fail float indent pass1 pass2 pass3 recursion scanstring "
+        "separators speedups unicode"
+    ).split())),
+    Module("test_sqlite3", parts=tuple(f"test_{part}" for part in (
+        "backup dbapi dump factory hooks regression transactions types userfunctions"
+    ).split())),
+    Module("test_asyncio", parts=tuple(f"test_{part}" for part in (
+        "base_events context eager_task_factory futures futures2 locks pep492 protocols queues runners staggered "
+        "taskgroups tasks timeouts transports waitfor"
+    ).split())),
+    Module("test_dataclasses"),
+    Module("test_pathlib", parts=("test_pathlib", "test_pathlib_abc")),
+)

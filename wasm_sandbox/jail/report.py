@@ -1,0 +1,141 @@
+"""What the jail says about itself: one record for each wall, active or with the reason why not.
+
+The rule: a wall counts as active only after the system call that raises it has succeeded in this very process (or, for
+a worker's walls, in a trial worker). Wishes are not reported. Records cross to the host as bounded JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+REPORT_BYTES = 8192
+"""Bound of a whole report; each text is cut far below that."""
+TEXT_BYTES = 200
+
+USER = "user"
+CAPABILITIES = "capabilities"
+USER_NAMESPACE = "user-namespace"
+NETWORK = "network-namespace"
+IPC = "ipc-namespace"
+UTS = "uts-namespace"
+ROOT = "empty-root"
+PID = "pid-namespace"
+LANDLOCK = "landlock"
+SECCOMP = "seccomp"
+RLIMITS = "rlimits"
+UNDUMPABLE = "undumpable"
+
+PURPOSES = {
+    USER: "the worker runs as a user id that owns nothing",
+    USER_NAMESPACE: "what the worker is allowed counts inside a user namespace of its own",
+    NETWORK: "no network device but an unconnected loopback",
+    IPC: "no shared memory or message queue of this machine",
+    UTS: "the name of this machine is not visible",
+    ROOT: "the file system is one empty, read-only folder",
+    PID: "no other process is visible; all workers die with their fork server",
+    CAPABILITIES: "every capability is dropped for good",
+    UNDUMPABLE: "no process of the same user may look into the worker",
+    LANDLOCK: "no file can be opened and no port used, whatever the rest allows",
+    RLIMITS: "memory, CPU time, file size, descriptors and processes are capped by the kernel",
+    SECCOMP: "only the system calls that a running guest needs; any other kills the worker",
+}
+"""Every wall of the jail, in the order in which they are raised, and what it keeps out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One wall on this machine."""
+
+    name: str
+    active: bool
+    why: str
+    """What it keeps out, or why it is not there."""
+
+
+class Report:
+    """Collects records while the walls go up. A wall that is left out on purpose says so."""
+
+    def __init__(self, without: Iterable[str] = ()) -> None:
+        self._without = frozenset(without)
+        self._records: dict[str, Record] = {}
+
+    def raise_wall(self, name: str, build: Callable[[], str | None]) -> bool:
+        """Run `build` and note whether it worked. Its text, if any, adds a detail to what the wall keeps out."""
+        if name in self._without:
+            self.missing(name, "left out on request")
+            return False
+        try:
+            detail = build()
+        except OSError as exc:
+            self.missing(name, _reason(exc))
+            return False
+        self.note(name, True, PURPOSES[name] + (f" ({detail})" if detail else ""))
+        return True
+
+    def missing(self, name: str, why: str) -> None:
+        """Note why a wall is not there."""
+        self.note(name, False, why)
+
+    def note(self, name: str, active: bool, why: str) -> None:
+        self._records[name] = Record(name, active, why[:TEXT_BYTES])
+
+    def wants(self, name: str) -> bool:
+        """False for a wall that is left out on request."""
+        return name not in self._without
+
+    def active(self, name: str) -> bool:
+        return name in self._records and self._records[name].active
+
+    @property
+    def records(self) -> list[Record]:
+        """One for each wall, also for those that nobody tried."""
+        return [self._records.get(name) or Record(name, False, "not tried") for name in PURPOSES]
+
+
+def all_missing(why: str) -> list[Record]:
+    """The report of a system without any of it."""
+    return [Record(name, False, why) for name in PURPOSES]
+
+
+def encode(records: Iterable[Record]) -> bytes:
+    return json.dumps([[record.name, record.active, record.why] for record in records]).encode()
+
+
+def decode(data: bytes) -> list[Record]:
+    """The records of a report.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(data) > REPORT_BYTES:
+        raise ValueError("the report is too long")
+    found = json.loads(data)
+    if not isinstance(found, list):
+        raise ValueError("the report is no list")
+    return [_record(item) for item in found]
+
+
+def _record(item: object) -> Record:
+    match item:
+        case [str(name), bool(active), str(why)] if name in PURPOSES:
+            return Record(name, active, why[:TEXT_BYTES])
+        case _:
+            raise ValueError("the report holds something else than walls")
+
+
+def _reason(exc: OSError) -> str:
+    text = exc.strerror or str(exc)
+    return f"the kernel refuses it: {text}" if exc.errno is None else f"{text} (errno {exc.errno}{_advice(exc.errno)})"
+
+
+def _advice(number: int) -> str:
+    if number == 38:
+        return ", this kernel is too old or built without it"
+    if number == 28:
+        return ", user.max_user_namespaces is used up or 0"
+    if number in (1, 13):
+        return ", forbidden by a container profile, AppArmor or a sysctl" if os.name == "posix" else ""
+    return ""

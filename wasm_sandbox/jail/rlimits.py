@@ -1,0 +1,77 @@
+"""Resource limits of a worker: what the kernel refuses it even where everything else has failed.
+
+The rule: hard and soft limit are the same wherever a guest's own worker must not raise it again; the CPU limit is the
+exception, because each cell moves it. Limits are inherited, so the fork server sets those that are the same for all.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+MIB = 1024 * 1024
+DATA_BASE_BYTES = 192 * MIB
+"""Writable memory of a worker before its tenant: interpreter, wasmtime, image (60 MiB), and two thread stacks (88 MiB).
+Measured with `VmData` of a warm worker; docs/design/jail.md has the figures."""
+FRAME_ROOM = 4
+"""A value is in memory at most this often at once: as received, joined, decoded or encoded, and the frame around it."""
+FRAME_BASE_BYTES = 64 * MIB
+CPU_SLACK_S = 2
+"""The host's own watch is finer and comes first; this ends a worker whose host is stopped."""
+
+
+def data_bytes(memory_bytes: int, file_bytes: int, value_bytes: int) -> int:
+    """Cap of a worker's writable memory. Address space has none: wasm reserves 4 GiB that it never touches."""
+    return DATA_BASE_BYTES + memory_bytes + 2 * file_bytes + FRAME_ROOM * value_bytes + FRAME_BASE_BYTES
+
+
+def limit_server() -> None:
+    """What fork server and workers have in common.
+
+    Raises:
+        OSError: a limit is refused.
+    """
+    import resource  # not on Windows
+
+    for name in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE"):
+        kind = getattr(resource, name, None)
+        if kind is not None:
+            resource.setrlimit(kind, (0, 0))
+
+
+def limit_worker(descriptors: int) -> None:
+    """No process, no thread and no descriptor more. `descriptors`: the highest open number plus one.
+
+    Raises:
+        OSError: a limit is refused.
+    """
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+
+def limit_memory(size: int) -> None:
+    """Cap the writable memory of this process at `size` bytes, for good. Lower than before is kept.
+
+    Raises:
+        OSError: refused.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    cap = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
+
+
+def limit_cpu(more_s: float) -> None:
+    """SIGXCPU ends this process after `more_s` further CPU seconds, rounded up, and a short slack.
+
+    Raises:
+        OSError: refused.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = math.ceil(time.process_time() + more_s) + CPU_SLACK_S
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))

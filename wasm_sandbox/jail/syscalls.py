@@ -1,0 +1,172 @@
+"""Numbers of the system calls that the jail names, for both architectures, and the three calls that libc lacks.
+
+The rule: a name that an architecture does not have (`open` on aarch64) is absent there, never renamed. The numbers are
+the kernel's fixed interface (asm/unistd_64.h and asm-generic/unistd.h).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+_NAMES: dict[str, tuple[int | None, int | None]] = {
+    # name: (x86_64, aarch64)
+    "access": (21, None),
+    "brk": (12, 214),
+    "capset": (126, 91),
+    "clock_getres": (229, 114),
+    "clock_gettime": (228, 113),
+    "clock_nanosleep": (230, 115),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "close": (3, 57),
+    "close_range": (436, 436),
+    "dup2": (33, None),
+    "dup3": (292, 24),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+    "faccessat": (269, 48),
+    "faccessat2": (439, 439),
+    "fcntl": (72, 25),
+    "fork": (57, None),
+    "fstat": (5, 80),
+    "futex": (202, 98),
+    "futex_wait": (455, 455),
+    "futex_wake": (454, 454),
+    "getpid": (39, 172),
+    "getppid": (110, 173),
+    "getrandom": (318, 278),
+    "getsockname": (51, 204),
+    "getsockopt": (55, 209),
+    "gettid": (186, 178),
+    "ioctl": (16, 29),
+    "kill": (62, 129),
+    "landlock_add_rule": (445, 445),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_restrict_self": (446, 446),
+    "lseek": (8, 62),
+    "madvise": (28, 233),
+    "membarrier": (324, 283),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "mremap": (25, 216),
+    "munmap": (11, 215),
+    "nanosleep": (35, 101),
+    "newfstatat": (262, 79),
+    "open": (2, None),
+    "openat": (257, 56),
+    "pidfd_open": (434, 434),
+    "pivot_root": (155, 41),
+    "poll": (7, None),
+    "ppoll": (271, 73),
+    "prctl": (157, 167),
+    "prlimit64": (302, 261),
+    "pselect6": (270, 72),
+    "read": (0, 63),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "readv": (19, 65),
+    "recvfrom": (45, 207),
+    "recvmsg": (47, 212),
+    "restart_syscall": (219, 128),
+    "rseq": (334, 293),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sched_getaffinity": (204, 123),
+    "sched_yield": (24, 124),
+    "seccomp": (317, 277),
+    "select": (23, None),
+    "sendmsg": (46, 211),
+    "sendto": (44, 206),
+    "set_robust_list": (273, 99),
+    "set_tid_address": (218, 96),
+    "setsockopt": (54, 208),
+    "shutdown": (48, 210),
+    "sigaltstack": (131, 132),
+    "stat": (4, None),
+    "statx": (332, 291),
+    "sysinfo": (99, 179),
+    "tgkill": (234, 131),
+    "wait4": (61, 260),
+    "waitid": (247, 95),
+    "write": (1, 64),
+    "writev": (20, 66),
+}
+_X32_BIT = 0x4000_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What differs between the machines that the jail knows."""
+
+    name: str
+    audit_arch: int
+    """AUDIT_ARCH_*, which the kernel gives to a filter."""
+    foreign_from: int | None
+    numbers: dict[str, int]
+
+    def known(self, *names: str) -> list[int]:
+        """Numbers of those names that this architecture has. KeyError for one that the table does not list."""
+        return [self.numbers[name] for name in names if _NAMES[name] is not None and name in self.numbers]
+
+
+def _architecture(name: str, column: int, audit_arch: int, foreign_from: int | None) -> Architecture:
+    numbers = {call: row[column] for call, row in _NAMES.items()}
+    return Architecture(name, audit_arch, foreign_from, {call: n for call, n in numbers.items() if n is not None})
+
+
+ARCHITECTURES = {
+    "x86_64": _architecture("x86_64", 0, 0xC000_003E, _X32_BIT),
+    "aarch64": _architecture("aarch64", 1, 0xC000_00B7, None),
+}
+
+
+def this_machine() -> Architecture | None:
+    """The architecture of this process, or None: another system, another CPU, or 32 bits."""
+    if sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return None
+    return ARCHITECTURES.get(platform.machine())
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+if sys.platform == "linux":
+    # Bound once and before any fork: a lookup would cost each worker 0.7 ms.
+    libc.syscall.restype = ctypes.c_long
+    libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+    libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+    libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+
+
+def checked(result: int) -> int:
+    """The result of a libc call that was fine.
+
+    Raises:
+        OSError: it was -1; with its errno.
+    """
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def syscall(name: str, *arguments: int | ctypes.c_void_p | ctypes.c_char_p | None) -> int:
+    """A system call by name, for what libc has no function for.
+
+    Raises:
+        OSError: it failed, or this machine is not one that the jail knows (ENOSYS).
+    """
+    machine = this_machine()
+    if machine is None:
+        raise OSError(38, "not a machine that the jail knows")
+    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
+    return checked(int(libc.syscall(ctypes.c_long(machine.numbers[name]), *words)))
+
+
+def prctl(option: int, *arguments: int) -> int:
+    """Raises OSError."""
+    padded = [*arguments, 0, 0, 0, 0][:4]
+    return checked(int(libc.prctl(option, *padded)))
