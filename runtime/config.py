@@ -5,42 +5,41 @@ What one sandbox may use stands in `limits.py`; here is what one host process sp
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from .bounded import Bounded, bounded
 from .errors import ConfigError
 
 
-class RuntimeConfig(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeConfig(Bounded):
     """Caps and sizes of one runtime. All fields are keyword-only; a wrong one raises `ConfigError`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    def __init__(self, **fields: object) -> None:
-        try:
-            super().__init__(**fields)
-        except ValueError as exc:
-            raise ConfigError(f"RuntimeConfig: {exc}") from exc
 
     image: Path | None = None
     """Path of the image; None: the one that came with the package, or the built one in the cache."""
-    max_sandboxes: int = Field(1000, ge=1, le=100_000)
+    max_sandboxes: int = bounded(1000, ge=1, le=100_000)
     """Sandboxes open at once, of both isolations. One more raises `PoolExhausted`."""
-    warm_workers: int | None = Field(None, ge=0, le=1000)
+    warm_workers: int | None = bounded(None, ge=0, le=1000)
     """Never-used workers kept ready (process isolation). None: one, from the second sandbox on."""
-    max_workers: int = Field(256, ge=1, le=10_000)
+    max_workers: int = bounded(256, ge=1, le=10_000)
     """Worker processes alive at once, warm ones included."""
-    start_deadline_s: float = Field(30.0, gt=0, le=3600)
+    start_deadline_s: float = bounded(30.0, gt=0, le=3600)
     """Seconds for a worker to come and be ready. The first use of an image on a machine compiles it before that."""
-    request_deadline_s: float = Field(30.0, gt=0, le=3600)
+    request_deadline_s: float = bounded(30.0, gt=0, le=3600)
     """Seconds for one file request."""
-    close_deadline_s: float = Field(5.0, gt=0, le=3600)
+    close_deadline_s: float = bounded(5.0, gt=0, le=3600)
     """Seconds to wait for a killed worker to be gone."""
-    tool_threads: int = Field(32, ge=1, le=1000)
+    tool_threads: int = bounded(32, ge=1, le=1000)
     """Threads for `.aio` calls of sync tools."""
+
+    def __post_init__(self) -> None:
+        self.check()
+        if self.image is not None:
+            object.__setattr__(self, "image", Path(self.image))
 
 
 def config_from_environment(environ: Mapping[str, str] = os.environ, **options: object) -> RuntimeConfig:
@@ -50,8 +49,27 @@ def config_from_environment(environ: Mapping[str, str] = os.environ, **options: 
         ConfigError: a variable or option has a value that cannot be.
     """
     found: dict[str, object] = {}
-    for name in RuntimeConfig.model_fields:
-        text = environ.get(f"CLOCHE_{name.upper()}", "")
+    for field in dataclasses.fields(RuntimeConfig):
+        text = environ.get(f"CLOCHE_{field.name.upper()}", "")
         if text:
-            found[name] = text
-    return RuntimeConfig(**{**found, **options})
+            found[field.name] = text if field.name == "image" else _number(f"CLOCHE_{field.name.upper()}", text)
+    return make_config({**found, **options})
+
+
+def make_config(options: Mapping[str, object]) -> RuntimeConfig:
+    """The config with these fields. Raises ConfigError for a field that does not exist or has a wrong value."""
+    unknown = options.keys() - {field.name for field in dataclasses.fields(RuntimeConfig)}
+    if unknown:
+        raise ConfigError(f"RuntimeConfig has no field {sorted(unknown)[0]!r}")
+    return RuntimeConfig(**options)  # type: ignore[arg-type]  # `check` looks at each
+
+
+def _number(name: str, text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{name} is a number, not {text!r:.60}") from None

@@ -10,10 +10,9 @@ import threading
 from collections.abc import Callable
 
 from .errors import WorkerCrashed
-from .framing import split_attachments, split_frame
 from .limits import Limits
 from .links import FrameSink, WorkerLink
-from .protocol import Done, FileDone, Frame, GuestError, Output, Ready, Result, ToWorker, render, to_worker
+from .protocol import Done, FileDone, Frame, GuestError, Output, Ready, Result, ToWorker, parse_to_worker, render
 from .values import ValueLimits, encode
 
 KILLED = -9
@@ -21,6 +20,10 @@ WAIT_BOUND_S = 10.0
 """No script waits longer than this for an interrupt or a kill: a broken test fails, it does not hang."""
 
 Script = Callable[["FakeCell"], None]
+
+
+MAX_FRAME_BYTES = 2**32
+"""A stand-in trusts its host."""
 
 
 class FakeLink:
@@ -41,7 +44,7 @@ class FakeLink:
         self.gone = threading.Event()
 
     def request(self, frame: bytes, on_frame: FrameSink) -> None:
-        header, parts = parse_to_worker(frame)
+        header, parts = parse_to_worker(frame, max_bytes=MAX_FRAME_BYTES)
         self.requests.append(header.type)
         cell = FakeCell(self, header, parts, on_frame)
         cell.check_alive()
@@ -120,7 +123,7 @@ class FakeCell:
         self.check_alive()
         if answer is None:
             raise AssertionError(f"the host gave no answer to {type(frame).__name__}")
-        return parse_to_worker(answer)
+        return parse_to_worker(answer, max_bytes=MAX_FRAME_BYTES)
 
     def send_raw(self, frame: bytes) -> None:
         """Pass bytes that need not be a frame."""
@@ -184,13 +187,6 @@ class FakeSource:
         self.closed = True
         for link in self.leased:
             link.close(0)
-
-
-def parse_to_worker(frame: bytes) -> tuple[ToWorker, list[memoryview]]:
-    """A frame of the host and its attachments."""
-    header, area = split_frame(frame, max_bytes=2**32)
-    parsed = to_worker.validate_json(header)
-    return parsed, split_attachments(area, parsed.attachments)
 
 
 # --- scripts ----------------------------------------------------------------------------------------------------------

@@ -6,60 +6,56 @@ table with what happens at each limit.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import dataclass
 
-from .errors import ConfigError
+from .bounded import Bounded, bounded
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-class Limits(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(Bounded):
     """Caps of one sandbox. All fields are keyword-only; a wrong one raises `ConfigError`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    def __init__(self, **fields: object) -> None:
-        try:
-            super().__init__(**fields)
-        except ValueError as exc:
-            raise ConfigError(f"Limits: {exc}") from exc
-
-    wall_s: float = Field(30.0, gt=0, le=86_400)
+    wall_s: float = bounded(30.0, gt=0, le=86_400)
     """Wall-clock seconds of one cell, from the call of `run` to its answer; tool calls do not extend it."""
-    cpu_s: float = Field(30.0, gt=0, le=86_400)
+    cpu_s: float = bounded(30.0, gt=0, le=86_400)
     """CPU seconds that a worker may burn in one cell (process isolation)."""
-    memory_mb: int = Field(256, ge=64, le=4095)
+    memory_mb: int = bounded(256, ge=64, le=4095)
     """MiB of linear memory, the interpreter's own 40 MiB included. Above it the guest sees MemoryError."""
-    output_bytes: int = Field(1 * MIB, ge=0, le=256 * MIB)
+    output_bytes: int = bounded(1 * MIB, ge=0, le=256 * MIB)
     """Bytes of stdout and stderr together that one cell may produce; the rest is cut and marked."""
-    value_bytes: int = Field(16 * MIB, ge=KIB, le=256 * MIB)
+    value_bytes: int = bounded(16 * MIB, ge=KIB, le=256 * MIB)
     """Host bytes that one decoded value (argument, result, input, last expression) may take."""
-    value_depth: int = Field(100, ge=1, le=400)
+    value_depth: int = bounded(100, ge=1, le=400)
     """Nesting of one value."""
-    int_digits: int = Field(4300, ge=20, le=100_000)
+    int_digits: int = bounded(4300, ge=20, le=100_000)
     """Decimal digits of one integer or Decimal that crosses."""
-    frame_bytes: int = Field(40 * MIB, ge=64 * KIB, le=512 * MIB)
+    frame_bytes: int = bounded(40 * MIB, ge=64 * KIB, le=512 * MIB)
     """Bytes of one frame from a worker. A longer one is a protocol violation."""
-    files: int = Field(1000, ge=0, le=100_000)
+    files: int = bounded(1000, ge=0, le=100_000)
     """Files and directories that the guest may create."""
-    file_bytes: int = Field(64 * MIB, ge=0, le=1024 * MIB)
+    file_bytes: int = bounded(64 * MIB, ge=0, le=1024 * MIB)
     """Bytes of all files that the guest wrote."""
-    artifacts: int = Field(100, ge=0, le=10_000)
+    artifacts: int = bounded(100, ge=0, le=10_000)
     """Files under /out that one cell may hand back."""
-    artifact_bytes: int = Field(16 * MIB, ge=0, le=256 * MIB)
+    artifact_bytes: int = bounded(16 * MIB, ge=0, le=256 * MIB)
     """Bytes of the files under /out that one cell may hand back."""
-    tool_calls: int = Field(10_000, ge=0, le=10_000_000)
+    tool_calls: int = bounded(10_000, ge=0, le=10_000_000)
     """Tool calls of one cell."""
-    tool_bytes_in: int = Field(64 * MIB, ge=0, le=4096 * MIB)
+    tool_bytes_in: int = bounded(64 * MIB, ge=0, le=4096 * MIB)
     """Bytes of arguments of all tool calls of one cell, as sent."""
-    tool_bytes_out: int = Field(64 * MIB, ge=0, le=4096 * MIB)
+    tool_bytes_out: int = bounded(64 * MIB, ge=0, le=4096 * MIB)
     """Bytes of results of all tool calls of one cell, as sent."""
-    tool_s: float = Field(30.0, gt=0, le=86_400)
+    tool_s: float = bounded(30.0, gt=0, le=86_400)
     """Seconds of one tool call, where the host can enforce them (async tools and `.aio` calls)."""
-    concurrent_tool_calls: int = Field(64, ge=1, le=10_000)
+    concurrent_tool_calls: int = bounded(64, ge=1, le=10_000)
     """`.aio` calls that may be open at once."""
-    tasks: int = Field(1000, ge=1, le=100_000)
+    tasks: int = bounded(1000, ge=1, le=100_000)
     """asyncio tasks that may be alive at once in the guest."""
-    code_bytes: int = Field(1 * MIB, ge=1, le=64 * MIB)
+    code_bytes: int = bounded(1 * MIB, ge=1, le=64 * MIB)
     """Bytes of the source of one cell."""
+
+    def __post_init__(self) -> None:
+        self.check()

@@ -13,35 +13,36 @@ else. Values in attachments are encoded by values.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Literal, cast, get_args
 
 from .errors import ProtocolError
 from .framing import MAX_ATTACHMENTS, encode_frame, split_attachments, split_frame
+from .records import Longest, Range, Record, TaggedRecord, WrongRecord, dump, read_tagged
 
 PROTOCOL_VERSION: Final = 1
 
-Id = Annotated[int, Field(ge=0, lt=2**53)]
-ShortText = Annotated[str, Field(max_length=4096)]
+Id = Annotated[int, Range(0, 2**53)]
+ShortText = Annotated[str, Longest(4096)]
 
 
-class Frame(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame(TaggedRecord):
     """Common to all frames."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-    attachments: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(max_length=MAX_ATTACHMENTS)] = ()
+    attachments: Annotated[tuple[Annotated[int, Range(0, 2**32)], ...], Longest(MAX_ATTACHMENTS)] = ()
     """Lengths of the raw parts that follow the header, in bytes."""
 
 
 # --- host to worker ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start(Frame):
     """Turns a warm worker into the sandbox of one tenant. Attachments: the tools' stubs as a value."""
 
-    type: Literal["start"] = "start"
+    type: ClassVar[str] = "start"
     protocol_version: int
     seed: str
     """64 hex digits: the World's key for randomness inside this sandbox."""
@@ -54,133 +55,147 @@ class Start(Frame):
     value_depth: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunCell(Frame):
     """Run one cell. Attachments: source (UTF-8), inputs (a value: dict of names)."""
 
-    type: Literal["cell"] = "cell"
+    type: ClassVar[str] = "cell"
     id: Id
     output_bytes: int
     artifacts: int
     artifact_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult(Frame):
     """Answer to `tool_call`. Attachment: the result, or `[type, message]` of the error, as a value."""
 
-    type: Literal["tool_result"] = "tool_result"
+    type: ClassVar[str] = "tool_result"
     id: Id
     ok: bool
     end_cell: bool = False
     """The cell ends here, quietly (final answers)."""
 
 
-class ToolOutcome(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOutcome(Record):
     """One finished `.aio` call inside `wake`; its value is the attachment at the same index."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     id: Id
     ok: bool
     end_cell: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wake(Frame):
     """Answer to `wait`. Attachments: one value per result, as in `tool_result`."""
 
-    type: Literal["wake"] = "wake"
+    type: ClassVar[str] = "wake"
     results: tuple[ToolOutcome, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteFile(Frame):
     """Attachment: the bytes. Parent directories are made."""
 
-    type: Literal["write_file"] = "write_file"
+    type: ClassVar[str] = "write_file"
     path: ShortText
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFile(Frame):
-    type: Literal["read_file"] = "read_file"
+    type: ClassVar[str] = "read_file"
     path: ShortText
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListFiles(Frame):
     """The plain files that the guest or `write_file` made."""
 
-    type: Literal["list_files"] = "list_files"
+    type: ClassVar[str] = "list_files"
 
 
 # --- worker to host ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hello(Frame):
-    type: Literal["hello"] = "hello"
+    type: ClassVar[str] = "hello"
     protocol_version: int
-    engine: Annotated[str, Field(max_length=64)]
-    image: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    engine: Annotated[str, Longest(64)]
+    image: Annotated[str, Longest(64)]
     """sha256 of the image that the worker runs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready(Frame):
-    type: Literal["ready"] = "ready"
+    type: ClassVar[str] = "ready"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output(Frame):
     """What the guest printed, as it printed it. Attachment: UTF-8 text."""
 
-    type: Literal["output"] = "output"
+    type: ClassVar[str] = "output"
     stream: Literal["stdout", "stderr"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall(Frame):
     """Blocking call. Attachment: `[args, kwargs]` as a value. Answered by `tool_result`."""
 
-    type: Literal["tool_call"] = "tool_call"
+    type: ClassVar[str] = "tool_call"
     id: Id
-    name: Annotated[str, Field(max_length=256)]
+    name: Annotated[str, Longest(256)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStart(Frame):
     """`.aio` call. Attachment as for `tool_call`; its outcome comes in a later `wake`."""
 
-    type: Literal["tool_start"] = "tool_start"
+    type: ClassVar[str] = "tool_start"
     id: Id
-    name: Annotated[str, Field(max_length=256)]
+    name: Annotated[str, Longest(256)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCancel(Frame):
     """The guest no longer awaits this `.aio` call."""
 
-    type: Literal["tool_cancel"] = "tool_cancel"
+    type: ClassVar[str] = "tool_cancel"
     id: Id
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Frame):
     """Nothing is ready in the guest: wake it when an `.aio` call has finished or the time is up."""
 
-    type: Literal["wait"] = "wait"
-    timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    type: ClassVar[str] = "wait"
+    timeout_s: Annotated[float, Range(0, 1e12)] | None
     """None: no timer is pending."""
     any_result: bool
     """False: `time.sleep`, which only the timer ends."""
 
 
-class GuestError(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestError(Record):
     """An exception of the guest's code, rendered inside the guest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    type: Annotated[str, Field(max_length=256)]
-    message: Annotated[str, Field(max_length=16_384)]
-    traceback: Annotated[str, Field(max_length=32_768)]
-    line: Annotated[int, Field(ge=0, lt=2**31)] | None
+    type: Annotated[str, Longest(256)]
+    message: Annotated[str, Longest(16_384)]
+    traceback: Annotated[str, Longest(32_768)]
+    line: Annotated[int, Range(0, 2**31)] | None
     """Line of the cell that raised, from 1; None when no line of the cell is on the stack."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result(Frame):
     """How the cell ended, in the guest's words. Attachment: the last expression's value, if it crosses."""
 
-    type: Literal["result"] = "result"
+    type: ClassVar[str] = "result"
     has_value: bool
-    value_repr: Annotated[str, Field(max_length=16_384)] | None
-    value_error: Annotated[str, Field(max_length=4096)] | None
+    value_repr: Annotated[str, Longest(16_384)] | None
+    value_error: Annotated[str, Longest(4096)] | None
     error: GuestError | None
     interrupted: bool
     """The guest saw the interrupt."""
@@ -188,30 +203,32 @@ class Result(Frame):
     """A tool with `end_cell` ended it."""
 
 
-class ArtifactInfo(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactInfo(Record):
     """One plain file new or changed under /out; its bytes are the attachment at the same index."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     path: ShortText
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done(Frame):
     """The cell is over; the worker takes the next request."""
 
-    type: Literal["done"] = "done"
+    type: ClassVar[str] = "done"
     id: Id
-    cpu_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    memory_bytes: Annotated[int, Field(ge=0, lt=2**40)]
+    cpu_s: Annotated[float, Range(0, 1e12)]
+    memory_bytes: Annotated[int, Range(0, 2**40)]
     """Size of the linear memory now."""
     artifacts: tuple[ArtifactInfo, ...]
-    artifacts_dropped: Annotated[int, Field(ge=0, lt=2**31)]
+    artifacts_dropped: Annotated[int, Range(0, 2**31)]
     """Files under /out that did not fit the caps."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileDone(Frame):
     """Answer to a file request. Attachment of a `read_file`: the bytes."""
 
-    type: Literal["file_done"] = "file_done"
+    type: ClassVar[str] = "file_done"
     error: ShortText | None
     paths: tuple[ShortText, ...]
 
@@ -222,23 +239,21 @@ FromWorker = Hello | Ready | Output | ToolCall | ToolStart | ToolCancel | Wait |
 GUEST_TYPES: Final = ("output", "tool_call", "tool_start", "tool_cancel", "wait", "result")
 """Frames that the guest itself builds; the worker passes them on as they are."""
 
-to_worker: Final[TypeAdapter[ToWorker]] = TypeAdapter(Annotated[ToWorker, Field(discriminator="type")])
-from_worker: Final[TypeAdapter[FromWorker]] = TypeAdapter(Annotated[FromWorker, Field(discriminator="type")])
-
-FrameT = TypeVar("FrameT", bound=Frame)
+_TO_WORKER: Final[dict[str, type[TaggedRecord]]] = {kind.type: kind for kind in get_args(ToWorker)}
+_FROM_WORKER: Final[dict[str, type[TaggedRecord]]] = {kind.type: kind for kind in get_args(FromWorker)}
 
 
 def render(frame: Frame, attachments: tuple[bytes, ...] = ()) -> bytes:
     """The frame as bytes, with the attachments' lengths filled in."""
     if attachments:
-        frame = frame.model_copy(update={"attachments": tuple(map(len, attachments))})
-    return encode_frame(frame.__pydantic_serializer__.to_json(frame), attachments)
+        frame = dataclasses.replace(frame, attachments=tuple(map(len, attachments)))
+    return encode_frame(dump(frame), attachments)
 
 
 def render_tool_result(call_id: int, ok: bool, end_cell: bool, payload: bytes) -> bytes:
     """`render(ToolResult(...), (payload,))`, six times as fast: this is the answer that guests wait for."""
     flag, end = b"true" if ok else b"false", b"true" if end_cell else b"false"
-    header = b'{"attachments":[%d],"type":"tool_result","id":%d,"ok":%b,"end_cell":%b}'
+    header = b'{"type":"tool_result","attachments":[%d],"id":%d,"ok":%b,"end_cell":%b}'
     return encode_frame(header % (len(payload), call_id, flag, end), (payload,))
 
 
@@ -246,18 +261,24 @@ def parse_from_worker(frame: bytes | memoryview, *, max_bytes: int) -> tuple[Fro
     """A frame from a worker and its attachments.
 
     Raises:
-        ProtocolError: whatever is wrong with it; the message never quotes the worker's bytes at length.
+        ProtocolError: whatever is wrong with it; the message never quotes the worker's bytes.
     """
+    parsed, parts = _parse(frame, _FROM_WORKER, max_bytes)
+    return cast("FromWorker", parsed), parts
+
+
+def parse_to_worker(frame: bytes | memoryview, *, max_bytes: int) -> tuple[ToWorker, list[memoryview]]:
+    """A frame of the host and its attachments, for stand-ins of a worker. Raises ProtocolError."""
+    parsed, parts = _parse(frame, _TO_WORKER, max_bytes)
+    return cast("ToWorker", parsed), parts
+
+
+def _parse(
+    frame: bytes | memoryview, kinds: dict[str, type[TaggedRecord]], max_bytes: int
+) -> tuple[Frame, list[memoryview]]:
     header, area = split_frame(frame, max_bytes=max_bytes)
     try:
-        parsed = from_worker.validate_json(header)
-    except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise ProtocolError(f"bad frame: {first['type']} at {_place(first['loc'])}") from None
-    except (ValueError, RecursionError) as exc:
-        raise ProtocolError(f"bad frame: {type(exc).__name__}") from None
+        parsed = cast("Frame", read_tagged(kinds, header))
+    except WrongRecord as exc:
+        raise ProtocolError(f"bad frame: {exc}") from None
     return parsed, split_attachments(area, parsed.attachments)
-
-
-def _place(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part)[:40] for part in loc[:6]) or "the top"

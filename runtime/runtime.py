@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .config import RuntimeConfig
+from .config import RuntimeConfig, make_config
 from .errors import ConfigError
 from .limits import Limits
 from .links import WorkerSource
@@ -92,7 +92,7 @@ class Runtime:
 def checked_config(config: RuntimeConfig | None, options: Mapping[str, object]) -> RuntimeConfig:
     """The config that a constructor was given. Raises ConfigError for both forms at once."""
     if config is None:
-        return RuntimeConfig(**options)
+        return make_config(options)
     if options:
         raise ConfigError("give a RuntimeConfig or single options, not both")
     return config

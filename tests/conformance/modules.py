@@ -41,9 +41,9 @@ test_secrets test_signal test_re
 """.split()
 
 _FILES: dict[str, tuple[str, ...]] = {
-    "test_int": ("test_grammar.py",),
-    "test_float": ("test_grammar.py", "mathdata"),
-    "test_complex": ("test_grammar.py",),
+    "test_int": ("test_grammar.py", "typinganndata"),
+    "test_float": ("test_grammar.py", "typinganndata", "mathdata"),
+    "test_complex": ("test_grammar.py", "typinganndata"),
     "test_math": ("mathdata",),
     "test_cmath": ("test_math.py", "mathdata"),
     "test_decimal": ("decimaltestdata",),
@@ -64,7 +64,7 @@ MODULES: tuple[Module, ...] = (
     Module("test_asyncio", parts=tuple(f"test_{part}" for part in (
         "base_events context eager_task_factory futures futures2 locks pep492 protocols queues runners staggered "
         "taskgroups tasks timeouts transports waitfor"
-    ).split())),
+    ).split()), data=("certdata",)),
     Module("test_dataclasses"),
     Module("test_pathlib", parts=("test_pathlib", "test_pathlib_abc")),
 )

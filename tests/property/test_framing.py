@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import suppress
 
@@ -35,7 +36,7 @@ def test_a_frame_comes_apart_as_it_was_put_together(header: bytes, attachments: 
 def test_a_rendered_frame_parses_to_itself(frame: Output | ToolCall | Wait, attachments: list[bytes]) -> None:
     parsed, parts = parse_from_worker(render(frame, tuple(attachments)), max_bytes=MAX_BYTES)
 
-    assert parsed == frame.model_copy(update={"attachments": tuple(map(len, attachments))})
+    assert parsed == dataclasses.replace(frame, attachments=tuple(map(len, attachments)))
     assert [bytes(part) for part in parts] == attachments
 
 

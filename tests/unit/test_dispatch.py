@@ -20,9 +20,8 @@ from pydantic import BaseModel
 from cloche.runtime.cell import LimitHit
 from cloche.runtime.dispatch import MAX_UNDELIVERED, CellCalls
 from cloche.runtime.errors import ProtocolError
-from cloche.runtime.framing import split_attachments, split_frame
 from cloche.runtime.limits import Limits
-from cloche.runtime.protocol import ToolResult, Wait, Wake, to_worker
+from cloche.runtime.protocol import ToolResult, Wait, Wake, parse_to_worker
 from cloche.runtime.tools import Tool, ToolError, ToolTable
 from cloche.runtime.values import ValueLimits, decode, encode
 
@@ -89,9 +88,8 @@ def sent(*args: object, **kwargs: object) -> memoryview:
 
 
 def read(frame: bytes) -> tuple[object, list[object]]:
-    header, area = split_frame(frame, max_bytes=10**9)
-    parsed = to_worker.validate_json(header)
-    return parsed, [decode(part, VALUES) for part in split_attachments(area, parsed.attachments)]
+    parsed, parts = parse_to_worker(frame, max_bytes=10**9)
+    return parsed, [decode(part, VALUES) for part in parts]
 
 
 def call(calls: CellCalls, name: str, *args: object, **kwargs: object) -> tuple[bool, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import get_args
@@ -14,11 +15,10 @@ from cloche.runtime.protocol import (
     FromWorker,
     ToolResult,
     ToWorker,
-    from_worker,
     parse_from_worker,
+    parse_to_worker,
     render,
     render_tool_result,
-    to_worker,
 )
 
 GOLDEN = sorted((Path(__file__).resolve().parents[1] / "frames").glob("*.json"))
@@ -34,17 +34,18 @@ def test_a_golden_frame_is_read_and_written_as_it_stands(path: Path) -> None:
     assert json.loads(header) == golden["header"]
     assert [bytes(part) for part in split_attachments(area, golden["header"]["attachments"])] == attachments
     if golden["direction"] == "to_worker":
-        assert render(to_worker.validate_json(header), tuple(attachments)) == frame
+        parsed_request, _ = parse_to_worker(frame, max_bytes=10_000)
+        assert render(parsed_request, tuple(attachments)) == frame
     else:
         parsed, parts = parse_from_worker(frame, max_bytes=10_000)
-        assert parsed.model_dump(mode="json") == golden["header"]
+        assert parsed.to_json() == golden["header"]
         assert [bytes(part) for part in parts] == attachments
 
 
 def test_every_type_of_frame_has_a_golden_one() -> None:
     golden = {json.loads(path.read_text(encoding="utf-8"))["header"]["type"] for path in GOLDEN}
 
-    assert golden == {kind.model_fields["type"].default for kind in (*get_args(ToWorker), *get_args(FromWorker))}
+    assert golden == {kind.type for kind in (*get_args(ToWorker), *get_args(FromWorker))}
 
 
 @pytest.mark.parametrize("ok", [True, False])
@@ -58,32 +59,36 @@ def test_the_quick_way_to_a_tool_result_writes_the_same_bytes(ok: bool, end_cell
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (b"", "bad frame: json_invalid at the top"),
-        (b"[]", "bad frame: dict_type at the top"),
-        (b"{}", "bad frame: union_tag_not_found at the top"),
-        (b'{"type":"start"}', "bad frame: union_tag_invalid at the top"),
-        (b'{"type":"ready","attachments":[],"more":1}', "bad frame: extra_forbidden at ready.more"),
-        (b'{"type":"tool_cancel","id":"1","attachments":[]}', "bad frame: int_type at tool_cancel.id"),
-        (b'{"type":"tool_cancel","id":1.0,"attachments":[]}', "bad frame: int_type at tool_cancel.id"),
-        (b'{"type":"tool_cancel","id":-1,"attachments":[]}', "bad frame: greater_than_equal at tool_cancel.id"),
-        (b'{"type":"tool_cancel","id":9007199254740992,"attachments":[]}', "bad frame: less_than at tool_cancel.id"),
+        (b"", "bad frame: no JSON: JSONDecodeError"),
+        (b"[]", "bad frame: not an object"),
+        (b"{}", "bad frame: unknown type"),
+        (b'{"type":"start"}', "bad frame: unknown type"),
+        (b'{"type":"ready","type":"ready","attachments":[]}', "bad frame: no JSON: WrongRecord"),
+        (b'{"type":"ready","attachments":[],"more":1}', "bad frame: wrong fields at ready"),
+        (b'{"type":"tool_cancel","id":"1","attachments":[]}', "bad frame: no int at tool_cancel.id"),
+        (b'{"type":"tool_cancel","id":1.0,"attachments":[]}', "bad frame: no int at tool_cancel.id"),
+        (b'{"type":"tool_cancel","id":-1,"attachments":[]}', "bad frame: out of range at tool_cancel.id"),
+        (b'{"type":"tool_cancel","id":9007199254740992,"attachments":[]}', "bad frame: out of range at tool_cancel.id"),
         (
             b'{"type":"wait","timeout_s":NaN,"any_result":true,"attachments":[]}',
-            "bad frame: finite_number at wait.timeout_s",
+            "bad frame: no JSON: WrongRecord",
         ),
-        (b'{"type":"output","stream":"stdin","attachments":[0]}', "bad frame: literal_error at output.stream"),
+        (b'{"type":"output","stream":"stdin","attachments":[0]}', "bad frame: unknown word at output.stream"),
         (
             b'{"type":"tool_cancel","id":1,"attachments":[-1]}',
-            "bad frame: greater_than_equal at tool_cancel.attachments.0",
+            "bad frame: out of range at tool_cancel.attachments",
         ),
         (b'{"type":"ready","attachments":[5]}', "attachment lengths do not fit the frame"),
         (
             b'{"type":"tool_call","id":1,"name":"' + b"x" * 257 + b'","attachments":[]}',
-            "bad frame: string_too_long at tool_call.name",
+            "bad frame: too long at tool_call.name",
         ),
-        (b'{"type":"tool_call","id":1,"name":"\xff","attachments":[]}', "bad frame: json_invalid at the top"),
-        (b'{"type":"tool_call","id":1,"name":"\\ud800","attachments":[]}', "bad frame: json_invalid at the top"),
-        (b"[" * 100_000, "bad frame: json_invalid at the top"),
+        (b'{"type":"tool_call","id":1,"name":"\xff","attachments":[]}', "bad frame: no JSON: UnicodeDecodeError"),
+        (
+            b'{"type":"tool_call","id":1,"name":"\\ud800","attachments":[]}',
+            "bad frame: lone surrogate at tool_call.name",
+        ),
+        (b"[" * 100_000, "bad frame: no JSON: RecursionError"),
     ],
     ids=lambda value: value[:60] if isinstance(value, bytes) else "",
 )
@@ -105,7 +110,7 @@ def test_a_hostile_field_name_is_quoted_in_short_only() -> None:
 def test_the_schema_is_the_one_that_protocol_version_1_stands_for() -> None:
     """A change of any field changes these lists; then PROTOCOL_VERSION changes with it, and so does this test."""
     fields = {
-        kind.model_fields["type"].default: sorted(set(kind.model_fields) - {"type", "attachments"})
+        kind.type: sorted({field.name for field in dataclasses.fields(kind)} - {"attachments"})
         for kind in (*get_args(ToWorker), *get_args(FromWorker))
     }
 
@@ -131,4 +136,3 @@ def test_the_schema_is_the_one_that_protocol_version_1_stands_for() -> None:
         "done": ["artifacts", "artifacts_dropped", "cpu_s", "id", "memory_bytes"],
         "file_done": ["error", "paths"],
     }  # fmt: skip
-    assert from_worker.json_schema()["discriminator"]["propertyName"] == "type"

@@ -16,7 +16,6 @@ import pytest
 
 from cloche.runtime.cell import Artifact, Cell, LimitHit, Usage
 from cloche.runtime.errors import CannotCross, ConfigError, LimitExceeded, ProtocolError, SandboxBusy
-from cloche.runtime.framing import split_attachments, split_frame
 from cloche.runtime.limits import Limits
 from cloche.runtime.output import OnOutput
 from cloche.runtime.protocol import (
@@ -35,8 +34,8 @@ from cloche.runtime.protocol import (
     ToolCancel,
     ToolStart,
     Wait,
+    parse_to_worker,
     render,
-    to_worker,
 )
 from cloche.runtime.session import CellRequest, Session
 from cloche.runtime.tools import tool
@@ -100,7 +99,7 @@ def result(**fields: object) -> Result:
         "interrupted": False,
         "ended_by_tool": False,
     }
-    return Result.model_validate({**plain, **fields})
+    return Result(**{**plain, **fields})  # type: ignore[arg-type]
 
 
 def done(*paths: str, cell_id: int = 0, dropped: int = 0) -> Done:
@@ -110,9 +109,8 @@ def done(*paths: str, cell_id: int = 0, dropped: int = 0) -> Done:
 
 def read(frame: bytes | None) -> tuple[object, list[bytes]]:
     assert frame is not None
-    header, area = split_frame(frame, max_bytes=10**9)
-    parsed = to_worker.validate_json(header)
-    return parsed, [bytes(part) for part in split_attachments(area, parsed.attachments)]
+    parsed, parts = parse_to_worker(frame, max_bytes=10**9)
+    return parsed, [bytes(part) for part in parts]
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ _MAX_CHAIN = 30
 """Exceptions that one rendering follows through causes, contexts and groups."""
 _MAX_FRAMES = 40
 _CUT = "\n[... cut ...]\n"
+_STOPPED = "<exception str() was interrupted>"
 _type_name = type.__dict__["__name__"].__get__
 _Rendered = traceback.TracebackException
 _SystemExit, _SyntaxError = SystemExit, SyntaxError
@@ -48,7 +49,7 @@ def describe(exc: BaseException, cell: str) -> Failure:
     name = clean(str(_type_name(kind)), MAX_TYPE)
     message = clean(_message(exc), MAX_MESSAGE)
     try:
-        text = _standard(exc)
+        text = _standard(exc) if message != _STOPPED else _plain(exc, name, message)
     except BaseException:  # its own code runs in there, and may be out of memory, stack or time
         text = _plain(exc, name, message)
     return Failure(name, message, clean(text, MAX_TRACEBACK), _line(exc, cell))
@@ -65,6 +66,8 @@ def _message(exc: BaseException) -> str:
             return _exit_message(exc)
         text = str(exc)
         text = text if type(text) is str else str.__str__(text)
+    except KeyboardInterrupt:
+        return _STOPPED
     except BaseException:  # a hostile or broken __str__
         return "<exception str() failed>"
     hint = missing.hint(exc)

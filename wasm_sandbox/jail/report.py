@@ -15,6 +15,7 @@ REPORT_BYTES = 8192
 """Bound of a whole report; each text is cut far below that."""
 TEXT_BYTES = 200
 
+PRIVILEGES = "no-new-privileges"
 USER = "user"
 CAPABILITIES = "capabilities"
 USER_NAMESPACE = "user-namespace"
@@ -29,6 +30,7 @@ RLIMITS = "rlimits"
 UNDUMPABLE = "undumpable"
 
 PURPOSES = {
+    PRIVILEGES: "no program can give the worker more rights",
     USER: "the worker runs as a user id that owns nothing",
     USER_NAMESPACE: "what the worker is allowed counts inside a user namespace of its own",
     NETWORK: "no network device but an unconnected loopback",

@@ -7,7 +7,11 @@ exception, because each cell moves it. Limits are inherited, so the fork server 
 from __future__ import annotations
 
 import math
+import sys
 import time
+
+if sys.platform != "win32":
+    import resource  # at once: behind the jail nothing can be imported
 
 MIB = 1024 * 1024
 DATA_BASE_BYTES = 192 * MIB
@@ -31,8 +35,6 @@ def limit_server() -> None:
     Raises:
         OSError: a limit is refused.
     """
-    import resource  # not on Windows
-
     for name in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE"):
         kind = getattr(resource, name, None)
         if kind is not None:
@@ -45,8 +47,6 @@ def limit_worker(descriptors: int) -> None:
     Raises:
         OSError: a limit is refused.
     """
-    import resource
-
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
@@ -57,8 +57,6 @@ def limit_memory(size: int) -> None:
     Raises:
         OSError: refused.
     """
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     cap = size if hard == resource.RLIM_INFINITY else min(size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
@@ -70,8 +68,6 @@ def limit_cpu(more_s: float) -> None:
     Raises:
         OSError: refused.
     """
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = math.ceil(time.process_time() + more_s) + CPU_SLACK_S
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))

@@ -16,6 +16,7 @@ _NAMES: dict[str, tuple[int | None, int | None]] = {
     # name: (x86_64, aarch64)
     "access": (21, None),
     "brk": (12, 214),
+    "capget": (125, 90),
     "capset": (126, 91),
     "clock_getres": (229, 114),
     "clock_gettime": (228, 113),
@@ -34,8 +35,6 @@ _NAMES: dict[str, tuple[int | None, int | None]] = {
     "fork": (57, None),
     "fstat": (5, 80),
     "futex": (202, 98),
-    "futex_wait": (455, 455),
-    "futex_wake": (454, 454),
     "getpid": (39, 172),
     "getppid": (110, 173),
     "getrandom": (318, 278),
@@ -111,7 +110,7 @@ class Architecture:
 
     def known(self, *names: str) -> list[int]:
         """Numbers of those names that this architecture has. KeyError for one that the table does not list."""
-        return [self.numbers[name] for name in names if _NAMES[name] is not None and name in self.numbers]
+        return [self.numbers[name] for name in names if _NAMES[name] and name in self.numbers]
 
 
 def _architecture(name: str, column: int, audit_arch: int, foreign_from: int | None) -> Architecture:

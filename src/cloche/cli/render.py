@@ -24,7 +24,7 @@ def cell_fields(cell: Cell | None, failure: Mapping[str, str] | None = None) -> 
         **fields,
         "ok": cell.ok,
         "value": cell.value if is_plain_json(cell.value) else None,
-        "error": None if cell.error is None else cell.error.model_dump(),
+        "error": None if cell.error is None else cell.error.to_json(),
         "artifacts": [_artifact_fields(artifact) for artifact in cell.artifacts],
         "limits": [dataclasses.asdict(hit) for hit in cell.limits],
         "usage": dataclasses.asdict(cell.usage),

@@ -84,6 +84,7 @@ def test_an_interrupt_during_repr_keeps_the_result(box: FakeHost) -> None:
 def test_an_interrupt_while_an_error_is_shown_keeps_the_error(box: FakeHost) -> None:
     ran = box.run("class E(Exception):\n    def __str__(self):\n        stop()\n        while True: pass\nraise E")
     assert (ran.error.type, ran.result.interrupted) == ("E", True)
+    assert ran.error.message == "<exception str() was interrupted>"
     assert ran.error.line == 5
 
 

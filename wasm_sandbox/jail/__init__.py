@@ -1,0 +1,134 @@
+"""The OS jail around workers: raised once by the fork server, closed by each worker before a tenant's first byte.
+
+The rule: every wall is tried, each reports itself, and a worker that cannot raise what its trial raised ends at once.
+What each wall keeps out, and where it exists: docs/design/jail.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from . import landlock, namespaces, report, rlimits, seccomp
+from .report import Record, Report
+from .syscalls import this_machine
+
+__all__ = ["NO_JAIL", "Jail", "Record", "raise_walls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """What a fork server has raised, and what its workers still have to do. Made by `raise_walls`."""
+
+    records: tuple[Record, ...]
+    filter: bytes | None
+    """Template of the workers' seccomp filter; None where there is none."""
+    limits: bool
+    """Workers set their resource limits."""
+
+    def seal(self, descriptors: int) -> None:
+        """Close the jail around this worker, all its threads, for good. `descriptors`: the highest open one plus one.
+
+        Raises:
+            OSError: a wall that stood in the trial cannot be raised here. The worker must end.
+        """
+        if self.limits:
+            rlimits.limit_worker(descriptors)
+        if self.filter is not None:
+            seccomp.install(seccomp.with_pid(self.filter, os.getpid()))
+
+    def limit_memory(self, memory_bytes: int, file_bytes: int, value_bytes: int) -> None:
+        """Cap what this worker may write to, now that its tenant's limits are known. Raises OSError."""
+        if self.limits:
+            rlimits.limit_memory(rlimits.data_bytes(memory_bytes, file_bytes, value_bytes))
+
+    def limit_cpu(self, more_s: float) -> None:
+        """Cap the CPU time of what follows. Raises OSError."""
+        if self.limits:
+            rlimits.limit_cpu(more_s)
+
+
+NO_JAIL = Jail((), None, limits=False)
+
+
+def raise_walls(without: Collection[str] = ()) -> Jail:
+    """Confine this process, which must have one thread, and what it will fork. May go on in a new process.
+
+    Args:
+        without: names of walls to leave out, for tests that show what each one does.
+    """
+    notes = Report(without)
+    number = os.getpid()
+    if this_machine() is None:
+        return Jail(tuple(report.all_missing("the jail is made for Linux on x86_64 and aarch64")), None, limits=False)
+    notes.raise_wall(report.PRIVILEGES, namespaces.refuse_new_privileges)
+    _leave_this_machine(notes, number)
+    notes.raise_wall(report.CAPABILITIES, namespaces.drop_capabilities)
+    notes.raise_wall(report.UNDUMPABLE, namespaces.become_undumpable)
+    if notes.active(report.PID):
+        namespaces.die_with_parent()
+    notes.raise_wall(report.LANDLOCK, landlock.allow_nothing)
+    notes.raise_wall(report.RLIMITS, rlimits.limit_server)
+    return _with_trial(notes)
+
+
+def _leave_this_machine(notes: Report, number: int) -> None:
+    """User and namespaces. Who may make the others without a user namespace does: they are then owned by the host's,
+    where the worker never has a right."""
+
+    def leave_user() -> None:
+        notes.raise_wall(report.USER, lambda: namespaces.become_nobody(number))
+        notes.raise_wall(report.USER_NAMESPACE, namespaces.enter_user_namespace)
+
+    privileged = namespaces.privileged()
+    if not privileged:
+        leave_user()
+    notes.raise_wall(report.NETWORK, lambda: namespaces.unshare(namespaces.NEW_NETWORK))
+    notes.raise_wall(report.IPC, lambda: namespaces.unshare(namespaces.NEW_IPC))
+    notes.raise_wall(report.UTS, namespaces.hide_machine_name)
+    notes.raise_wall(report.ROOT, namespaces.empty_root)
+    notes.raise_wall(report.PID, namespaces.enter_pid_namespace)
+    if privileged:
+        leave_user()
+
+
+def _with_trial(notes: Report) -> Jail:
+    """The server's own filter, and a worker that is sealed for trial, so that the report tells what workers have."""
+    template = None
+
+    def filter_server() -> None:
+        nonlocal template
+        machine = this_machine()
+        if machine is not None:
+            seccomp.install(seccomp.server_filter(machine))
+            template = seccomp.worker_filter(machine)
+
+    notes.raise_wall(report.SECCOMP, filter_server)
+    jail = Jail((), template, limits=notes.active(report.RLIMITS))
+    for name in (report.SECCOMP, report.RLIMITS):
+        if notes.active(name) and (failed := _try_seal(jail, name)):
+            notes.missing(name, f"a trial worker could not raise it: {os.strerror(failed)}")
+    return Jail(
+        tuple(notes.records),
+        template if notes.active(report.SECCOMP) else None,
+        limits=notes.active(report.RLIMITS),
+    )
+
+
+def _try_seal(jail: Jail, wall: str) -> int:
+    """Seal a child with this wall alone; 0, or the errno."""
+    alone = Jail((), jail.filter if wall == report.SECCOMP else None, limits=wall == report.RLIMITS)
+    pid = os.fork()
+    if pid == 0:
+        code = errno.EPROTO
+        try:
+            alone.seal(os.sysconf("SC_OPEN_MAX"))
+            code = 0
+        except OSError as exc:
+            code = exc.errno or errno.EPROTO
+        finally:
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status if status >= 0 else errno.EPROTO
