@@ -27,7 +27,7 @@ from .limits import Limits
 from .output import escape_controls
 from .protocol import ToolOutcome, Wait, Wake, render, render_tool_result
 from .tool_outcome import SHOWN, Outcome, Refused, failure, message_of, tidy
-from .tool_schema import Arguments, BadArguments
+from .tool_signature import Arguments, BadArguments
 from .tools import Tool, ToolTable
 from .values import BadValue, CrossError, ValueLimits, ValueTooLarge, decode_counted, encode
 

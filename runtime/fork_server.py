@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..wasm_sandbox.fork_protocol import EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY, SOCKET_TYPE
+from ..wasm_sandbox.jail.report import REPORT_BYTES, Record, decode
 from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
 from .interpreter import WorkerProgram, start_python
 from .process_link import ProcessLink
@@ -35,8 +36,11 @@ _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 class ForkServer:
     """One fork server process. Safe to use from any thread; the caller closes it."""
 
-    def __init__(self, program: WorkerProgram) -> None:
-        """Start the process and wait until it has loaded its image.
+    def __init__(self, program: WorkerProgram, *, without: Collection[str] = ()) -> None:
+        """Start the process and wait until it has loaded its image and raised its jail.
+
+        Args:
+            without: walls of the jail to leave out (`wasm_sandbox.jail.report`); for tests of the others.
 
         Raises:
             ImageError: it could not load the image; the message has its words.
@@ -50,12 +54,12 @@ class ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, SOCKET_TYPE)
         with theirs:
             try:
-                given = [str(theirs.fileno()), str(self._owner)]
+                given = [str(theirs.fileno()), str(self._owner), ",".join(without)]
                 self._process = start_python(ENTRY, given, program, [theirs])
             except BaseException:
                 self._socket.close()
                 raise
-        self._wait_ready()
+        self._pid, self.walls = self._wait_ready()
         self._listener = threading.Thread(target=self._listen, name="cloche-fork-server", daemon=True)
         self._listener.start()
 
@@ -66,7 +70,8 @@ class ForkServer:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        """Of the process that forks. With a pid namespace the one that the host started only waits for it."""
+        return self._pid
 
     def start_worker(self) -> ProcessLink:
         """A worker that is being forked; its `hello` is still to come. The caller closes it.
@@ -116,17 +121,21 @@ class ForkServer:
 
     # --- start --------------------------------------------------------------------------------------------------------
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self) -> tuple[int, list[Record]]:
+        """Pid of the server, and the walls that it has raised."""
         self._socket.settimeout(START_DEADLINE_S)
         try:
-            message = self._socket.recv(MESSAGE.size)
+            message, pidfd = receive(self._socket, MESSAGE.size + REPORT_BYTES)
         except OSError:
-            message = b""
-        if len(message) == MESSAGE.size and MESSAGE.unpack(message)[0] == READY:
+            message, pidfd = b"", None
+        if len(message) > MESSAGE.size and MESSAGE.unpack_from(message)[0] == READY:
             self._socket.settimeout(None)
             if self._process.stderr is not None:
                 self._process.stderr.close()
-            return
+            pid = self._process.pid if pidfd is None else pid_of(pidfd)
+            if pidfd is not None:
+                os.close(pidfd)
+            return pid or self._process.pid, decode(message[MESSAGE.size :])
         self._socket.close()
         raise _failed_start(self._process)
 
@@ -148,11 +157,10 @@ class ForkServer:
             self._process.wait(EXIT_DEADLINE_S)
 
     def _take_message(self) -> bool:
-        data, ancillary, _flags, _address = self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), _CLOSE_ON_EXEC)
+        data, pidfd = receive(self._socket, MESSAGE.size)
         if len(data) != MESSAGE.size:
             return False
         kind, value, number = MESSAGE.unpack(data)
-        pidfd = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
         with self._lock:
             process = self._workers.get(number)
         if kind == FORKED and process is not None:
@@ -212,7 +220,7 @@ class ForkedProcess:
     def kill(self) -> None:
         with self._lock:
             self._kill_asked = True
-            if self._dead.is_set() or self._pid is None:
+            if self._dead.is_set() or (self._pid is None and self._pidfd is None):
                 return  # a worker that is not born yet is killed at birth
             if self._pidfd is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -231,9 +239,10 @@ class ForkedProcess:
         callback()
 
     def born(self, pid: int, pidfd: int | None) -> None:
-        """The server forked it."""
+        """The server forked it. `pid` counts on the server's side and is used only where there is no pidfd."""
+        seen = pid if pidfd is None else pid_of(pidfd)
         with self._lock:
-            self._pid, self._pidfd = pid, pidfd
+            self._pid, self._pidfd = seen, pidfd
             kill_now = self._kill_asked
         if kill_now:
             self.kill()
@@ -256,6 +265,22 @@ class ForkedProcess:
                     return
             for callback in callbacks:
                 callback()
+
+
+def receive(sock: socket.socket, size: int) -> tuple[bytes, int | None]:
+    """One message and the descriptor beside it, if any; the caller closes that. Raises OSError."""
+    data, ancillary, _flags, _address = sock.recvmsg(size, socket.CMSG_SPACE(4), _CLOSE_ON_EXEC)
+    return data, int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
+
+
+def pid_of(pidfd: int) -> int | None:
+    """The pid by which this process knows the one behind `pidfd`; None when it is gone or /proc is not there."""
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
+            found = [int(line.removeprefix("Pid:")) for line in lines if line.startswith("Pid:")]
+    except OSError:
+        return None
+    return found[0] if found and found[0] > 0 else None
 
 
 def open_channels() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:

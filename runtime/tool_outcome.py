@@ -6,12 +6,10 @@ host, because it may quote paths, addresses or secrets.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from .output import escape_controls
-from .tool_schema import explain
 from .tools import ToolError
 from .values import ValueLimits, encode
 
@@ -50,10 +48,21 @@ def message_of(exc: BaseException) -> str:
     if not isinstance(exc, SHOWN):
         return _HIDDEN
     try:
-        text = explain(exc) if isinstance(exc, ValidationError) else str(exc)
+        text = _explained(exc) or str(exc)
     except Exception:  # noqa: BLE001  # tool dispatch: a __str__ of the tool's author
         return "(its message cannot be shown)"
     return tidy(text)
+
+
+def _explained(exc: BaseException) -> str | None:
+    """pydantic's own errors, without the inputs that their text quotes; None for every other exception."""
+    if "pydantic_core" not in sys.modules:
+        return None
+    from pydantic_core import ValidationError
+
+    from .argument_reader import explain
+
+    return explain(exc) if isinstance(exc, ValidationError) else None
 
 
 def tidy(text: str) -> str:

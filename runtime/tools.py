@@ -15,8 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .errors import ConfigError
-from .stubs import TypeWriter, write_signature, write_stub
-from .tool_schema import ArgumentReader, Arguments, read_docs, read_signature, resolve_hints
+from .tool_signature import Arguments, read_docs, read_signature, resolve_hints
 from .values import ValueLimits, encode
 
 MAX_NAME_LENGTH = 64
@@ -86,6 +85,9 @@ class Tool:
         """By parameter, from the docstring's `Args:`."""
         self.doc = description if description is not None else docs.full
         """The whole docstring, as the guest's `help` shows it."""
+        from .argument_reader import ArgumentReader  # with the first tool: pydantic costs a start 100 ms
+        from .stubs import TypeWriter, write_signature
+
         writer = TypeWriter()
         self.signature = write_signature(signature, hints, writer)
         """Text such as `(item: str, count: int = 1) -> float`."""
@@ -132,6 +134,8 @@ class Tool:
     @functools.cached_property
     def stub(self) -> str:
         """A `.pyi`-like definition with docstring, for prompts."""
+        from .stubs import write_stub
+
         return write_stub(self.name, self.signature, self.doc, list(self.declarations))
 
     @property

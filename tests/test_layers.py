@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-LEAVES = {"protocol", "framing", "limits", "errors"}
+LEAVES = {"protocol", "framing", "limits", "errors", "records", "bounded"}
 """Modules of `runtime` that every layer may use."""
 CODEC = "values"
 """The codec is a leaf as well: host and guest have the same file."""

@@ -3,7 +3,10 @@
 One message per direction is a fixed struct; descriptors travel beside it:
 
     host to server   FORK number [frames, control] · KILL number
-    server to host   READY pid · FORKED pid number [pidfd] · FAILED errno number · EXITED status number
+    server to host   READY pid [pidfd] · FORKED pid number [pidfd] · FAILED errno number · EXITED status number
+
+Behind READY comes the report of the jail (jail/report.py). Pids of the server's side count in its own pid namespace, so
+they are only labels: the host takes the pid that it sees from the pidfd.
 """
 
 from __future__ import annotations

@@ -14,10 +14,13 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Collection
 from importlib import import_module
 from typing import NoReturn
 
 from . import process_state
+from .jail import Jail, raise_walls
+from .jail.report import PID, encode
 from .fork_protocol import EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY
 from .worker import Program, run_worker
 
@@ -27,15 +30,21 @@ PARENT_CHECK_MS = 1000
 """How often a system without pidfds is asked whether the host still lives."""
 
 
-def serve(host_fd: int, host_pid: int, program: Program) -> NoReturn:
-    """Fork workers for the host at the other end of `host_fd` until it is gone. Ends the process.
+def serve(host_fd: int, host_pid: int, program: Program, without: Collection[str] = ()) -> NoReturn:
+    """Raise the jail, then fork workers for the host at the other end of `host_fd` until it is gone. Ends the process.
+
+    Args:
+        without: walls to leave out.
 
     Raises:
         RuntimeError: before anything is served: this process has a second thread, so a fork would be unsafe.
     """
     if threading.active_count() != 1 or process_state.thread_count() != 1:
         raise RuntimeError("a fork server must have one thread")
-    server = _Server(socket.socket(fileno=host_fd), host_pid, program)
+    host = _Host(host_pid)
+    # Without a pidfd only the parent's pid tells whether the host lives, and that is not to be seen from inside.
+    jail = raise_walls([*without, PID] if host.pidfd is None else without)
+    server = _Server(socket.socket(fileno=host_fd), host, program, jail)
     try:
         server.run()
     finally:
@@ -43,13 +52,23 @@ def serve(host_fd: int, host_pid: int, program: Program) -> NoReturn:
         os._exit(0)
 
 
+class _Host:
+    """The process to serve, looked up while it can be seen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = process_state.pidfd_open(pid)
+        self.gone = os.getppid() != pid
+
+
 class _Server:
-    def __init__(self, host: socket.socket, host_pid: int, program: Program) -> None:
-        self._host = host
-        self._host_pid = host_pid
-        self._host_pidfd = process_state.pidfd_open(host_pid)
-        self._host_gone = os.getppid() != host_pid
+    def __init__(self, channel: socket.socket, host: _Host, program: Program, jail: Jail) -> None:
+        self._host = channel
+        self._host_pid = host.pid
+        self._host_pidfd = host.pidfd
+        self._host_gone = host.gone
         self._program = program
+        self._jail = jail
         self._pid = os.getpid()
         self._workers: dict[int, int] = {}
         """pid -> number of the worker, for each child that was not reaped yet."""
@@ -61,7 +80,7 @@ class _Server:
         gc.collect()
         gc.freeze()  # a collection in a worker must not write to the pages that all share
         process_state.silence_stderr()
-        self._tell(READY, self._pid)
+        self._tell(READY, self._pid, descriptor=process_state.pidfd_open(self._pid), more=encode(self._jail.records))
         poll = select.poll()
         for descriptor in (self._host.fileno(), self._wake_read, self._host_pidfd):
             if descriptor is not None:
@@ -129,7 +148,7 @@ class _Server:
             process_state.die_with_parent(self._pid)
             signal.set_wakeup_fd(-1)
             self._host.close()
-            run_worker(socket.socket(fileno=frames_fd), socket.socket(fileno=control_fd), self._program)
+            run_worker(socket.socket(fileno=frames_fd), socket.socket(fileno=control_fd), self._program, self._jail)
         finally:
             os._exit(EXIT_BROKEN)
 
@@ -148,9 +167,11 @@ class _Server:
             if number is not None:
                 self._tell(EXITED, os.waitstatus_to_exitcode(status), number)
 
-    def _tell(self, kind: int, value: int, number: int = 0, descriptor: int | None = None) -> None:
+    def _tell(
+        self, kind: int, value: int, number: int = 0, descriptor: int | None = None, more: bytes = b""
+    ) -> None:
         """A message to the host; a host that is gone is noted and nothing else."""
-        message = MESSAGE.pack(kind, value, number)
+        message = MESSAGE.pack(kind, value, number) + more
         try:
             if self._host_gone:
                 return
@@ -166,7 +187,8 @@ class _Server:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Descriptor of the host's socket, pid of the host, module of the program, then what its `load_program` takes."""
+    """Descriptor of the host's socket, pid of the host, walls to leave out, module of the program, then what its
+    `load_program` takes."""
     process_state.prepare("cloche-forks")
-    program: Program = import_module(arguments[2]).load_program(*arguments[3:])
-    serve(int(arguments[0]), int(arguments[1]), program)
+    program: Program = import_module(arguments[3]).load_program(*arguments[4:])
+    serve(int(arguments[0]), int(arguments[1]), program, arguments[2].split(","))

@@ -18,6 +18,7 @@ from typing import NoReturn, Protocol
 from .channel import MAX_REQUEST_BYTES, FrameReader
 from .fork_protocol import EXIT_BROKEN, EXIT_HOST_GONE, EXIT_NO_GUEST, EXIT_TRAPPED, LAST_WORDS_BYTES
 from .instance import Trapped
+from .jail import NO_JAIL, Jail
 from .native import THREAD_STACK_BYTES
 
 
@@ -85,19 +86,20 @@ class InterruptGate:
                 self._early = number
 
 
-def run_worker(frames: socket.socket, control: socket.socket, program: Program) -> NoReturn:
+def run_worker(frames: socket.socket, control: socket.socket, program: Program, jail: Jail = NO_JAIL) -> NoReturn:
     """Serve one sandbox in this process until its host is done with it. On the main thread, with no other alive."""
-    worker = _Worker(frames, control, program)
+    worker = _Worker(frames, control, program, jail)
     _thread.stack_size(THREAD_STACK_BYTES)
     _thread.start_new_thread(worker.serve, ())  # `threading` would add 0.5 ms of bookkeeping that nobody reads
     worker.watch()
 
 
 class _Worker:
-    def __init__(self, frames: socket.socket, control: socket.socket, program: Program) -> None:
+    def __init__(self, frames: socket.socket, control: socket.socket, program: Program, jail: Jail) -> None:
         self._frames = frames
         self._control = control
         self._program = program
+        self._jail = jail
         self._gate: InterruptGate | None = None
 
     def watch(self) -> NoReturn:
@@ -144,12 +146,14 @@ class _Worker:
             gate.shut()
 
     def _seal(self) -> None:
-        """Leave nothing open but the null device and the two channels.
+        """Leave nothing open but the null device and the two channels, and close the jail around both threads.
 
-        Not before the instance is made: its memory is mapped from the compiled module's file. The OS jail of a worker
-        belongs here too: after the last thing that needs the outside, before the first byte of a tenant.
+        Not before the instance is made: its memory is mapped from the compiled module's file. This is after the last
+        thing that needs the outside, and before the first byte of a tenant.
         """
-        close_other_descriptors(self._frames.fileno(), self._control.fileno())
+        channels = self._frames.fileno(), self._control.fileno()
+        close_other_descriptors(*channels)
+        self._jail.seal(max(channels) + 1)
 
     def _last_words(self, text: str) -> None:
         """One line for the host's error message. It has room for it: nothing else is ever sent this way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import struct
@@ -161,7 +162,7 @@ def test_an_entry_function_that_raises_or_returns_no_bytes_loses_the_instance(en
         box = Box(engine, image, 256 * MIB)
         box.run(f"import _host\n_host.set_entry({entry})")
         with pytest.raises(Trapped, match="entry function failed"):
-            on_guest_thread(lambda instance=box.instance: instance.enter(b"hello"))
+            on_guest_thread(functools.partial(box.instance.enter, b"hello"))
         box.instance.close()
 
 
@@ -184,7 +185,11 @@ def test_long_messages_are_freed_after_each_entry(box: Box) -> None:
 
 
 def test_the_interrupt_flag_raises_keyboard_interrupt_and_is_taken_once(box: Box) -> None:
-    box.answer = lambda message: (box.instance.interrupt(), message)[1]
+    def interrupt(message: bytes) -> bytes:
+        box.instance.interrupt()
+        return message
+
+    box.answer = interrupt
     code = """
 import _host
 caught = 0

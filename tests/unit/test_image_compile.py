@@ -101,7 +101,8 @@ def test_an_entry_that_is_not_surely_ours_is_reported_and_compiled_again(damage:
     assert "it is removed and compiled again" in heard[0]
     assert code.read_bytes() == good
     assert not code.is_symlink()
-    assert compile_small(silent := []) == code
+    silent: list[str] = []
+    assert compile_small(silent) == code
     assert silent == []
 
 

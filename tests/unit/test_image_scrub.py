@@ -33,7 +33,8 @@ def with_free_blocks(*blocks: int) -> bytearray:
 
 
 def chain(memory: bytearray) -> list[int]:
-    found, at = [], word(memory, BASE + WORD)
+    found: list[int] = []
+    at = word(memory, BASE + WORD)
     while at:
         found.append(at)
         at = word(memory, at)

@@ -33,6 +33,10 @@ def module() -> bytes:
     return bytes(wasmtime.wat2wasm(PROGRAM))
 
 
+def _twice(value: int) -> int:
+    return value * 2
+
+
 class Running:
     """A module that runs, with a host that doubles."""
 
@@ -41,7 +45,7 @@ class Running:
         self.store = wasmtime.Store(engine)
         loaded = wasmtime.Module(engine, code)
         kind = wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()])
-        twice = wasmtime.Func(self.store, kind, lambda value: value * 2)
+        twice = wasmtime.Func(self.store, kind, _twice)
         self.exports = wasmtime.Instance(self.store, loaded, [twice]).exports(self.store)
 
     def call(self, name: str, *arguments: int) -> int:
@@ -127,7 +131,7 @@ def test_a_baked_module_goes_on_where_the_snapshot_was_taken() -> None:
     running.call("push", 16)
     running.memory.grow(running.store, 1)
     running.memory.write(running.store, b"late", 2 * bake.PAGE + 100)
-    values = {}
+    values: dict[int, int] = {}
     for name, number in names.items():
         found = running.exports[name]
         assert isinstance(found, wasmtime.Global)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from cloche.runtime.errors import ConfigError
-from cloche.runtime.tool_schema import BadArguments
+from cloche.runtime.tool_signature import BadArguments
 from cloche.runtime.tools import Tool, ToolTable, tool
 from cloche.runtime.values import ValueLimits, decode
 

@@ -18,6 +18,7 @@ from .calls import Calls
 from .frames import Failure, Outcome
 from .interrupts import Interrupts
 from .loop import CellLoop
+from .rehearsal import rehearse
 from .runner import Runner
 from .streams import Output
 from .tools import ToolBox
@@ -124,9 +125,11 @@ class Guest:
 
 def install() -> None:
     """Make the guest of this interpreter and set `_host.entry`."""
+    rehearse(Guest)
     host = import_module("_host")
     guest = Guest(host.call)
     guest.patch()
+    guest.interrupts.install()
     host.entry = guest.entry  # type: ignore[attr-defined]
 
 

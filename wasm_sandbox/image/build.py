@@ -102,9 +102,7 @@ def _archive_files(build: _Build, wheels: list[Wheel]) -> dict[str, bytes]:
     for wheel in wheels:
         clash = sorted(wheel.top_level & reserved)
         if clash:
-            raise ImageError(
-                f"{wheel.file} would replace {', '.join(clash)}, which belongs to the standard library or to the guest"
-            )
+            raise ImageError(f"{wheel.file} would replace modules that the image has already: {', '.join(clash)}")
         packages |= _compiled(build, f"package {wheel.name}", wheel.files, plain)
     natives = _native_packages(build.inputs).encode("utf-8")
     return {**stdlib, **guest, **packages, archive.NATIVE_LIST: natives}

@@ -65,10 +65,15 @@ def compile_cached(module: bytes | memoryview, sha256: str, epochs: bool, progre
     """`compiled_module` for any module; `sha256` names it."""
     folder = _root() / entry_name(sha256, epochs)
     expected = _expected(sha256, epochs)
-    if _usable(folder, expected, progress):
+    if _refusal(folder, expected) is None:
         return folder / CODE
     with _lock(folder.with_name(folder.name + ".lock"), progress):
-        if not _usable(folder, expected, progress):
+        # Only here is an entry removed: outside the lock it may be one that another process is writing.
+        problem = _refusal(folder, expected)
+        if problem is not None:
+            if folder.exists() or folder.is_symlink():
+                progress(f"the compiled module {folder.name} {problem}; it is removed and compiled again")
+                _remove(folder)
             _compile(module, folder, expected, epochs, progress)
     return folder / CODE
 
@@ -117,36 +122,31 @@ def _expected(sha256: str, epochs: bool) -> dict[str, str]:
     return {"image": sha256, "mode": _mode(epochs), "wasmtime": capi.PINNED_VERSION, "machine": _machine()}
 
 
-def _usable(folder: Path, expected: dict[str, str], progress: Progress) -> bool:
-    """Whether the entry may be loaded. One that may not is removed."""
-    if not folder.exists() and not folder.is_symlink():
-        return False
+def _refusal(folder: Path, expected: dict[str, str]) -> str | None:
+    """Why the entry may not be loaded for this image, these settings and this machine, or None."""
+    if not folder.exists():
+        return "is missing"
     record = _read_record(folder) if not_private(folder) is None else None
     problem = _problem(folder, record or {})
     if problem is None and record is not None:
         wrong = [key for key, value in expected.items() if record.get(key) != value]
         problem = f"is for another {', '.join(wrong)}" if wrong else None
-    if problem is None:
-        return True
-    progress(f"the compiled module {folder.name} {problem}; it is removed and compiled again")
-    _remove(folder)
-    return False
+    return problem
 
 
 def _problem(folder: Path, record: dict[str, object]) -> str | None:
     """Why the code of this entry may not be loaded, or None."""
-    for path in (folder, folder / CODE, folder / RECORD):
-        if not path.exists() and not path.is_symlink():
-            return "is incomplete"
-        reason = not_private(path)
-        if reason:
-            return reason
+    code = folder / CODE
+    try:
+        reason = not_private(folder) or not_private(code) or not_private(folder / RECORD)
+    except FileNotFoundError:
+        return "is incomplete"
+    if reason:
+        return reason
     if not record:
         return "has no readable record"
-    code = folder / CODE
-    if code.stat().st_size != record.get("size") or file_sha256(code) != record.get("sha256"):
-        return "is damaged"
-    return None
+    whole = code.stat().st_size == record.get("size") and file_sha256(code) == record.get("sha256")
+    return None if whole else "is damaged"
 
 
 def _read_record(folder: Path) -> dict[str, object] | None:

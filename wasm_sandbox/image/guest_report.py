@@ -16,7 +16,7 @@ _CODE_PARTS = ("co_consts", "co_names", "co_name", "co_qualname", "co_filename",
 def _parts(item: object) -> list[object]:
     """What the garbage collector does not tell of an object's parts."""
     if issubclass(type(item), dict):
-        return list(dict.keys(cast("dict[object, object]", item)))
+        return [*dict.keys(cast("dict[object, object]", item))]
     if type(item) is CodeType:
         return [getattr(item, name) for name in _CODE_PARTS]
     return []

@@ -10,6 +10,7 @@ import linecache
 import signal
 import struct
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 
 _ROUNDS = 8
@@ -55,7 +56,7 @@ class _Host:
         return _frame({"type": "wake", "results": results}, *parts)
 
 
-def _frame(header: dict[str, object], *parts: bytes) -> bytes:
+def _frame(header: Mapping[str, object], *parts: bytes) -> bytes:
     raw = json.dumps({**header, "attachments": [len(part) for part in parts]}, separators=(",", ":")).encode()
     body = b"".join(parts)
     return struct.pack("<II", 4 + len(raw) + len(body), len(raw)) + raw + body

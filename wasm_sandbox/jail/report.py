@@ -6,6 +6,7 @@ a worker's walls, in a trial worker). Wishes are not reported. Records cross to 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -67,7 +68,7 @@ class Report:
     def raise_wall(self, name: str, build: Callable[[], str | None]) -> bool:
         """Run `build` and note whether it worked. Its text, if any, adds a detail to what the wall keeps out."""
         if name in self._without:
-            self.missing(name, "left out on request")
+            self.missing(name, "left out by its caller")
             return False
         try:
             detail = build()
@@ -83,10 +84,6 @@ class Report:
 
     def note(self, name: str, active: bool, why: str) -> None:
         self._records[name] = Record(name, active, why[:TEXT_BYTES])
-
-    def wants(self, name: str) -> bool:
-        """False for a wall that is left out on request."""
-        return name not in self._without
 
     def active(self, name: str) -> bool:
         return name in self._records and self._records[name].active
@@ -129,15 +126,16 @@ def _record(item: object) -> Record:
 
 
 def _reason(exc: OSError) -> str:
-    text = exc.strerror or str(exc)
-    return f"the kernel refuses it: {text}" if exc.errno is None else f"{text} (errno {exc.errno}{_advice(exc.errno)})"
+    number = exc.errno or 0
+    if exc.strerror != os.strerror(number):
+        return str(exc.strerror or exc)  # our own words
+    return f"{exc.strerror} (errno {number}{_ADVICE.get(number, '')})"
 
 
-def _advice(number: int) -> str:
-    if number == 38:
-        return ", this kernel is too old or built without it"
-    if number == 28:
-        return ", user.max_user_namespaces is used up or 0"
-    if number in (1, 13):
-        return ", forbidden by a container profile, AppArmor or a sysctl" if os.name == "posix" else ""
-    return ""
+_ADVICE = {
+    errno.ENOSYS: ": this kernel is too old or built without it",
+    errno.EOPNOTSUPP: ": switched off in this kernel",
+    errno.ENOSPC: ": user.max_user_namespaces or its like is used up",
+    errno.EPERM: ": a container profile, AppArmor or a sysctl forbids it",
+    errno.EACCES: ": a container profile, AppArmor or a sysctl forbids it",
+}

@@ -37,7 +37,7 @@ SERVER_CALLS = (
     *WORKER_CALLS,
     "sendmsg", "recvmsg", "select", "pselect6", "wait4", "waitid", "kill", "pidfd_open",  # serving, and reaping
     "set_robust_list", "set_tid_address", "rseq", "tgkill",  # a new process, and its second thread
-    "getsockopt", "getsockname", "setsockopt", "fcntl", "fstat", "lseek", "dup2", "dup3", "close_range",
+    "pipe2", "getsockopt", "getsockname", "fcntl", "fstat", "lseek", "dup2", "dup3", "close_range",
     "mmap", "mprotect",  # an instance maps the image's memory
     "prctl", "seccomp",  # what a worker takes away from itself
 )  # fmt: skip
@@ -45,6 +45,7 @@ SERVER_CALLS = (
 _CLONE_NEW = 0x7E02_0080
 """Every CLONE_NEW* flag."""
 
+_FIONBIO, _AT_EMPTY_PATH = 0x5421, 0x1000
 _PROT_EXEC = 4
 _PRIVATE_ANONYMOUS, _SHARED_PRIVATE_ANONYMOUS = 0x22, 0x23
 _SET_FILTER, _TSYNC, _SPEC_ALLOW = 1, 1, 4
@@ -70,9 +71,15 @@ def worker_filter(machine: Architecture) -> bytes:
 def server_filter(machine: Architecture) -> bytes:
     """The filter of the fork server, which its workers inherit under their own."""
     number = machine.numbers
-    refused = {number[name]: code for name, code in SOFT_REFUSALS.items() if name in number}
+    checked = {
+        number["clone"]: (Check(0, 0, _CLONE_NEW),),
+        number["prlimit64"]: (Check(0, 0),),
+        number["ioctl"]: (Check(1, _FIONBIO),),  # how Python makes a descriptor non-blocking
+        number["newfstatat"]: (Check(3, _AT_EMPTY_PATH),),  # how glibc looks at an open descriptor
+    }
+    soft = {number[name]: code for name, code in SOFT_REFUSALS.items() if name in number}
+    refused = {call: code for call, code in soft.items() if call not in checked}
     refused[number["clone3"]] = errno.ENOSYS  # its flags cannot be seen; libc then takes `clone`
-    checked = {number["clone"]: (Check(0, 0, _CLONE_NEW),), number["prlimit64"]: (Check(0, 0),)}
     return _filter(machine, machine.known(*SERVER_CALLS), refused, checked, REFUSE | errno.EPERM)
 
 

@@ -4,28 +4,26 @@ The rule: a scalar parameter (`int`, `float`, `str`, `bytes`, `bool`) takes its 
 no text becomes a number, no number a bool. Everything else takes what plain data can give: a list for a tuple or set,
 a dict for a dataclass, model or TypedDict, text for a date, UUID, path or enum. Inside a pydantic model its own config
 decides. `Field(strict=False)` on a parameter wins over this.
+
+Imported with the first tool: pydantic costs 100 ms that a sandbox without tools does not pay.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import ArgsKwargs, SchemaError, SchemaValidator, ValidationError
 
 from .errors import ConfigError
+from .tool_signature import Arguments, BadArguments, first_line
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # A core schema is nested dicts of anything; `isinstance(part, dict)` narrows to dict[Unknown, Unknown].
-
-Arguments = tuple[tuple[object, ...], dict[str, object]]
 
 MAX_ERRORS = 5
 """Problems named in one message; a model repairs them one by one anyway."""
@@ -49,10 +47,6 @@ _INNER_SCHEMAS = frozenset(
     }
 )
 """Keys of a core schema under which further schemas stand. Any other key may hold the user's own data (a default)."""
-
-
-class BadArguments(Exception):
-    """Arguments that do not fit the signature. The message names each parameter and never quotes another's value."""
 
 
 class ArgumentReader:
@@ -101,7 +95,9 @@ class ArgumentReader:
         try:
             return TypeAdapter(typing.cast("typing.Any", collect))
         except (PydanticSchemaGenerationError, PydanticUserError, SchemaError) as exc:
-            raise ConfigError(f"tool {self._name!r}: a parameter has a type that no data fits: {_first(exc)}") from exc
+            raise ConfigError(
+                f"tool {self._name!r}: a parameter has a type that no data fits: {first_line(exc)}"
+            ) from exc
 
 
 def explain(exc: ValidationError, parameters: Sequence[inspect.Parameter] = ()) -> str:
@@ -121,10 +117,6 @@ def _named_only(parameter: inspect.Parameter) -> inspect.Parameter:
         hint = types.GenericAlias(list, (parameter.annotation,))
         return parameter.replace(kind=parameter.KEYWORD_ONLY, default=[], annotation=hint)
     return parameter if parameter.kind is parameter.VAR_KEYWORD else parameter.replace(kind=parameter.KEYWORD_ONLY)
-
-
-def _first(exc: Exception) -> str:
-    return str(exc).partition("\n")[0][:300]
 
 
 def _place(loc: tuple[int | str, ...], names: list[str]) -> str:
@@ -157,81 +149,3 @@ def _inner(key: str, part: object) -> object:
     if key in ("fields", "choices") and isinstance(part, dict):  # by name or by tag, not itself a schema
         return {name: _strict_scalars(below) for name, below in part.items()}
     return _strict_scalars(part)
-
-
-# --- what a function says about itself --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Docs:
-    """A docstring in the Google style, taken apart."""
-
-    summary: str
-    """Everything before the first section."""
-    parameters: Mapping[str, str]
-    full: str
-
-
-_SECTION = re.compile(r"(Args|Arguments|Parameters|Returns|Return|Yields|Raises|Examples?|Notes?|Warnings?):\s*$")
-_ITEM = re.compile(r"(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)$")
-
-
-def read_docs(doc: str | None) -> Docs:
-    """The parts of a docstring; empty parts where there is none."""
-    full = inspect.cleandoc(doc or "")
-    summary: list[str] = []
-    parameters: dict[str, str] = {}
-    section, current, indent = "", "", 0
-    for line in full.splitlines():
-        heading = _SECTION.match(line)
-        if heading:
-            section, current = heading[1], ""
-        elif not section:
-            summary.append(line)
-        elif section in ("Args", "Arguments", "Parameters"):
-            item = _ITEM.match(line)
-            if item and (not current or len(item[1]) <= indent):
-                current, indent = item[2], len(item[1])
-                parameters[current] = item[3].strip()
-            elif current and line.strip():
-                parameters[current] = f"{parameters[current]} {line.strip()}".strip()
-    return Docs("\n".join(summary).strip(), parameters, full)
-
-
-def read_signature(function: Callable[..., object], tool: str) -> inspect.Signature:
-    """The signature as the guest may use it: what a `functools.partial` has bound by name is the host's and not in it.
-
-    Raises:
-        ConfigError: there is no signature to read.
-    """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(f"tool {tool!r}: {_first(exc)}") from exc
-    bound: set[str] = set()
-    inner: object = function
-    while isinstance(inner, functools.partial):
-        bound.update(inner.keywords)
-        inner = inner.func
-    parameters = [p for p in signature.parameters.values() if p.name not in bound or p.kind is p.VAR_KEYWORD]
-    return signature.replace(parameters=parameters)
-
-
-def resolve_hints(function: Callable[..., object], names: Mapping[str, object], tool: str) -> dict[str, object]:
-    """The annotations as types. `names` are the names where the tool was defined, for types local to a function.
-
-    Raises:
-        ConfigError: an annotation names what cannot be found.
-    """
-    source: object = inspect.unwrap(function)
-    while isinstance(source, functools.partial):
-        source = inspect.unwrap(source.func)
-    if not inspect.isroutine(source):  # an object with __call__
-        source = inspect.unwrap(type(source).__call__)
-    local = dict(names) if "<locals>" in getattr(source, "__qualname__", "") else {}
-    try:
-        return typing.get_type_hints(source, localns=local, include_extras=True)
-    except NameError as exc:
-        raise ConfigError(f"tool {tool!r}: an annotation names {exc.name!r}, which is not defined there") from exc
-    except (TypeError, SyntaxError, AttributeError) as exc:
-        raise ConfigError(f"tool {tool!r}: an annotation cannot be read: {_first(exc)}") from exc
