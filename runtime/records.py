@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 RecordT = TypeVar("RecordT", bound="Record")
-_Check = Callable[[Any, str], Any]
+_Check = Callable[[Any], Any]
 
 
 class WrongRecord(ValueError):
@@ -56,7 +56,7 @@ class Record:
         Raises:
             WrongRecord: it describes none of this kind.
         """
-        return typing.cast("RecordT", _record_check(cls)(data, ""))
+        return typing.cast("RecordT", _record_check(cls, "")(data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def read_tagged(kinds: dict[str, type[TaggedRecord]], text: bytes) -> TaggedReco
     kind = kinds.get(tag) if type(tag) is str else None
     if kind is None:
         raise WrongRecord("unknown type")
-    return typing.cast("TaggedRecord", _record_check(kind)(data, kind.type))
+    return typing.cast("TaggedRecord", _record_check(kind, kind.type)(data))
 
 
 def dump(record: Record) -> bytes:
@@ -97,110 +97,129 @@ def dump(record: Record) -> bytes:
 
 
 @cache
-def _record_check(kind: type[Record]) -> _Check:
+def _record_check(kind: type[Record], place: str) -> _Check:
+    """Reads one record. `place` is where it stands, for the error's text; it is bound here, not at each call."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    checks = {name: _check_of(hints[name]) for name in _names(kind)}
-    expected = checks.keys()
+    checks = [(name, _check_of(hints[name], f"{place}.{name}")) for name in _names(kind)]
+    count = len(checks)
+    wrong = f"wrong fields at {place or 'the top'}"
 
-    def check(value: Any, place: str) -> Record:
-        if type(value) is not dict or value.keys() != expected:
-            raise WrongRecord(f"wrong fields at {place or 'the top'}")
-        return kind(**{name: one(value[name], f"{place}.{name}") for name, one in checks.items()})
+    def check(value: Any) -> Record:
+        if type(value) is not dict or len(value) != count:
+            raise WrongRecord(wrong)
+        try:
+            return kind(**{name: one(value[name]) for name, one in checks})
+        except KeyError:
+            raise WrongRecord(wrong) from None
 
     return check
 
 
-def _check_of(hint: Any) -> _Check:
+def _check_of(hint: Any, place: str) -> _Check:
     """The check for one annotation; only the forms that our records use exist."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _bounded(_check_of(arguments[0]), arguments[1:])
+        return _bounded(arguments[0], arguments[1], place)
     if origin in (Union, types.UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        check = _check_of(inner)
-        return lambda value, place: None if value is None else check(value, place)
+        check = _check_of(inner, place)
+        return lambda value: None if value is None else check(value)
     if origin is Literal:
-        return _one_of(arguments)
+        return _one_of(frozenset(arguments), place)
     if origin is tuple:
-        return _array(_check_of(arguments[0]))
+        return _array(_check_of(arguments[0], place), sys.maxsize, place)
     if isinstance(hint, type) and issubclass(hint, Record):
-        return _record_check(hint)
-    return _SCALARS[hint]
+        return _record_check(hint, place)
+    return _SCALARS[hint](place)
 
 
-def _bounded(check: _Check, bounds: tuple[Any, ...]) -> _Check:
-    for bound in bounds:
-        if isinstance(bound, Range):
-            check = _in_range(check, bound)
-        elif isinstance(bound, Longest):
-            check = _not_longer(check, bound.length)
-    return check
+def _bounded(hint: Any, bound: Range | Longest, place: str) -> _Check:
+    """Kind and bound in one look: these run for every frame."""
+    if isinstance(bound, Range):
+        return _whole(bound, place) if hint is int else _number(bound, place)
+    if get_origin(hint) is tuple:
+        return _array(_check_of(get_args(hint)[0], place), bound.length, place)
+    return _text(place, bound.length)
 
 
-def _in_range(check: _Check, bounds: Range) -> _Check:
-    def checked(value: Any, place: str) -> Any:
-        value = check(value, place)
-        if not bounds.least <= value < bounds.below:
+def _whole(bounds: Range, place: str) -> _Check:
+    least, below = bounds.least, bounds.below
+
+    def check(value: Any) -> int:
+        if type(value) is not int:
+            raise WrongRecord(f"no int at {place}")
+        if not least <= value < below:
             raise WrongRecord(f"out of range at {place}")
         return value
 
-    return checked
+    return check
 
 
-def _not_longer(check: _Check, length: int) -> _Check:
-    def checked(value: Any, place: str) -> Any:
-        if type(value) in (str, list) and len(value) > length:  # before anything is built of it
+def _number(bounds: Range, place: str) -> _Check:
+    def check(value: Any) -> float:
+        if type(value) is not float and type(value) is not int:
+            raise WrongRecord(f"no number at {place}")
+        if not bounds.least <= value < bounds.below:  # NaN and infinities fail this
+            raise WrongRecord(f"out of range at {place}")
+        return float(value)
+
+    return check
+
+
+def _text(place: str, length: int = sys.maxsize) -> _Check:
+    def check(value: Any) -> str:
+        if type(value) is not str:
+            raise WrongRecord(f"no str at {place}")
+        if len(value) > length:
             raise WrongRecord(f"too long at {place}")
-        return check(value, place)
+        if not value.isascii() and not _encodable(value):
+            raise WrongRecord(f"lone surrogate at {place}")
+        return value
 
-    return checked
+    return check
 
 
-def _one_of(allowed: tuple[Any, ...]) -> _Check:
-    def checked(value: Any, place: str) -> Any:
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _one_of(allowed: frozenset[str], place: str) -> _Check:
+    def check(value: Any) -> str:
         if type(value) is not str or value not in allowed:
             raise WrongRecord(f"unknown word at {place}")
         return value
 
-    return checked
+    return check
 
 
-def _array(check: _Check) -> _Check:
-    def checked(value: Any, place: str) -> tuple[Any, ...]:
+def _array(one: _Check, length: int, place: str) -> _Check:
+    def check(value: Any) -> tuple[Any, ...]:
         if type(value) is not list:
             raise WrongRecord(f"no array at {place}")
-        return tuple([check(item, place) for item in value])
+        if len(value) > length:  # before anything is built of it
+            raise WrongRecord(f"too long at {place}")
+        return tuple([one(item) for item in value])
 
-    return checked
-
-
-def _exact(kind: type) -> _Check:
-    def checked(value: Any, place: str) -> Any:
-        if type(value) is not kind:
-            raise WrongRecord(f"no {kind.__name__} at {place}")
-        return value
-
-    return checked
+    return check
 
 
-def _text(value: Any, place: str) -> str:
-    if type(value) is not str:
-        raise WrongRecord(f"no str at {place}")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise WrongRecord(f"lone surrogate at {place}") from None
-    return value
+def _exactly(kind: type) -> Callable[[str], _Check]:
+    def make(place: str) -> _Check:
+        def check(value: Any) -> Any:
+            if type(value) is not kind:
+                raise WrongRecord(f"no {kind.__name__} at {place}")
+            return value
+
+        return check
+
+    return make
 
 
-def _number(value: Any, place: str) -> float:
-    if type(value) not in (float, int) or not math.isfinite(value):
-        raise WrongRecord(f"no number at {place}")
-    return float(value)
-
-
-_SCALARS: dict[Any, _Check] = {bool: _exact(bool), int: _exact(int), float: _number, str: _text}
+_SCALARS: dict[Any, Callable[[str], _Check]] = {bool: _exactly(bool), int: _exactly(int), str: _text}
 
 
 @cache

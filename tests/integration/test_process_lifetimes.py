@@ -174,7 +174,7 @@ def test_a_signal_to_the_whole_group_leaves_servers_and_workers_to_their_host(se
     link = server.start_worker()
     link.wait_hello(10)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        os.killpg(server.pid, number)
+        os.killpg(os.getpgid(server.pid), number)
     run(link, "nothing")
     assert server.alive
     link.close(5)

@@ -20,6 +20,7 @@ from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.protocol import PROTOCOL_VERSION, RunCell, ToolResult, parse_from_worker, render
 from cloche.runtime.spawned_worker import WorkerSpawner
 from cloche.wasm_sandbox import program as real_program
+from cloche.wasm_sandbox.jail.report import PURPOSES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
 
@@ -124,13 +125,13 @@ def test_an_interrupt_ends_a_cell_and_the_worker_lives(link: ProcessLink) -> Non
     link.interrupt()
     thread.join(5)
     assert ended == [["done"]]
-    assert report(link)["interrupted"] is False
+    assert run(link, "interrupted").texts == [b"False"]
 
 
 def test_interrupts_without_a_request_hit_none(link: ProcessLink) -> None:
     for _ in range(300):
         link.interrupt()
-    assert report(link)["interrupted"] is False
+    assert run(link, "interrupted").texts == [b"False"]
 
 
 def test_a_thousand_interrupts_do_not_block_the_one_who_sends_them(link: ProcessLink) -> None:
@@ -250,15 +251,25 @@ def test_a_program_with_threads_is_refused_because_forking_it_would_be_unsafe() 
 # --- what a worker has ------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_inherits_nothing_of_its_host(server: ForkServer, link: ProcessLink) -> None:
+@pytest.fixture
+def unjailed() -> Iterator[ForkServer]:
+    """What the process side does by itself. Without the jail a worker can look at itself and tell."""
+    server = ForkServer(fake(), without=PURPOSES)
+    yield server
+    server.close()
+
+
+def test_a_worker_inherits_nothing_of_its_host(unjailed: ForkServer) -> None:
+    link = ready(unjailed)
     found = report(link)
     assert (found["environ"], found["cwd"], found["core"]) == ({}, "/", [0, 0])
-    assert (found["pid"], found["ppid"], found["sid"]) == (link.pid, server.pid, server.pid)
+    assert (found["pid"], found["ppid"], found["sid"]) == (link.pid, unjailed.pid, unjailed.pid)
     kinds = sorted(target.split(":")[0] for target in found["descriptors"].values())
     assert kinds == ["/dev/null", "/dev/null", "/dev/null", "socket", "socket"]
     status = Path(f"/proc/{link.pid}/status").read_text(encoding="utf-8")
     assert "NoNewPrivs:\t1" in status
     assert status.startswith("Name:\tcloche-worker\n")
+    link.close(5)
 
 
 def test_the_environment_block_of_a_worker_is_empty_even_where_python_needed_a_variable(
@@ -266,7 +277,7 @@ def test_the_environment_block_of_a_worker_is_empty_even_where_python_needed_a_v
 ) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere/of-the-host")
     monkeypatch.setenv("CLOCHE_TEST_SECRET", "canary-4711")
-    server = ForkServer(fake())
+    server = ForkServer(fake(), without=PURPOSES)
     link = ready(server)
     try:
         for pid in (server.pid, link.pid):
@@ -277,8 +288,10 @@ def test_the_environment_block_of_a_worker_is_empty_even_where_python_needed_a_v
         link.close(5)
 
 
-def test_a_worker_loads_nothing_heavy_and_nothing_of_the_host(link: ProcessLink) -> None:
+def test_a_worker_loads_nothing_heavy_and_nothing_of_the_host(unjailed: ForkServer) -> None:
+    link = ready(unjailed)
     modules = set(report(link)["modules"])
+    link.close(5)
     for name in ("pydantic", "anyio", "asyncio", "wasmtime", "subprocess", "site", "httpx", "cloche.runtime.protocol"):
         assert name not in modules
     assert {name for name in modules if name.startswith("cloche.runtime.")} == {

@@ -5,11 +5,11 @@ Runs in real fork servers and workers of the tests (`WorkerProgram(("...",), "fa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import resource
-import socket
 import struct
 import sys
 import threading
@@ -19,6 +19,7 @@ from cloche.wasm_sandbox.instance import Trapped
 from cloche.wasm_sandbox.worker import Program
 
 PREFIX = struct.Struct("<II")
+_fork = os.fork
 Send = Callable[[bytes], None]
 Ask = Callable[[bytes], bytes]
 
@@ -64,6 +65,9 @@ class FakeGuest:
     def do_nothing(self, _argument: str, _send: Send, _ask: Ask) -> None:
         pass
 
+    def do_interrupted(self, _argument: str, send: Send, _ask: Ask) -> None:
+        send(made({"type": "output", "stream": "stdout"}, str(self.interrupted.is_set()).encode()))
+
     def do_report(self, _argument: str, send: Send, _ask: Ask) -> None:
         report = {
             "pid": os.getpid(),
@@ -76,7 +80,6 @@ class FakeGuest:
             "core": resource.getrlimit(resource.RLIMIT_CORE),
             "modules": sorted(sys.modules),
             "path": sys.path,
-            "interrupted": self.interrupted.is_set(),
         }
         send(made({"type": "output", "stream": "stdout"}, json.dumps(report).encode()))
 
@@ -120,10 +123,9 @@ class FakeGuest:
 
     def do_hang_up(self, _argument: str, _send: Send, _ask: Ask) -> None:
         """A worker that closes its channels and lives on, without a watcher that would end it."""
-        channels = [int(name) for name in os.listdir("/proc/self/fd") if _link(name).startswith("socket:")]
-        mine, _other = socket.socketpair()
-        for channel in channels:
-            os.dup2(mine.fileno(), channel)
+        for descriptor in range(3, 64):  # the watcher sleeps in its read of a socket that only it still holds
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         threading.Event().wait()
 
     def do_chatter(self, argument: str, send: Send, _ask: Ask) -> None:
@@ -157,6 +159,8 @@ def load_program(mode: str = "good") -> Program:
 
 
 def _no_fork() -> int:
+    if not sys._getframe(1).f_globals["__name__"].endswith(".fork_server"):
+        return _fork()  # the jail's own
     raise BlockingIOError(errno.EAGAIN, "no more processes")
 
 

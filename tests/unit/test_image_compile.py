@@ -127,6 +127,25 @@ def test_many_threads_that_need_the_same_module_compile_it_once() -> None:
     assert sum(sentence.startswith("compiling") for sentence in heard) == 1
 
 
+def test_an_entry_that_another_process_is_writing_is_left_alone_until_it_is_done() -> None:
+    fcntl = pytest.importorskip("fcntl")
+    code = compile_small()
+    good = code.read_bytes()
+    (code.parent / compiled.RECORD).unlink()
+    waiting = threading.Event()
+    with code.parent.with_name(code.parent.name + ".lock").open("a+b") as lock:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+        thread = threading.Thread(
+            target=lambda: compiled.compile_cached(SMALL, SHA, False, lambda _text: waiting.set())
+        )
+        thread.start()
+        assert waiting.wait(30)
+        assert code.read_bytes() == good
+    thread.join(30)
+    assert not thread.is_alive()
+    assert compile_small() == code
+
+
 def test_pruning_keeps_the_modules_of_the_images_in_use() -> None:
     kept, gone = compile_small(), compiled.compile_cached(SMALL, "cd" * 32, False)
     assert compiled.prune(cache_dir(), {SHA}) == [gone.parent]

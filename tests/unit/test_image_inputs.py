@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_pinned_files_in_the_cache_need_no_network(tmp_path: Path, monkeypatch: 
 def test_a_file_that_is_not_the_pinned_one_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fill(tmp_path, monkeypatch)
     next(tmp_path.glob("npm/*/binaryen/*/bin/wasm-opt")).write_bytes(b"another tool")
-    monkeypatch.setattr(npm, "_install", lambda _deno, _cache: None)
+    monkeypatch.setattr(npm, "_install", _nothing_new)
     monkeypatch.setattr(npm, "deno_executable", lambda: Path("deno"))
     with pytest.raises(ImageError, match="are not the pinned ones; delete it"):
         npm.fetch_inputs(tmp_path, lambda _sentence: None)
@@ -60,11 +61,13 @@ def _no_network(_deno: Path, _cache: Path) -> None:
     raise AssertionError("the network was asked")
 
 
+def _nothing_new(_deno: Path, _cache: Path) -> None:
+    pass
+
+
 def _fill(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that holds each pinned file, with contents of ours."""
-    import hashlib
-
-    pinned = {}
+    pinned: dict[str, str] = {}
     for key in npm.PINNED:
         path = cache / "npm" / "some.registry" / key
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,17 +67,17 @@ class _Host:
 
     def __init__(self) -> None:
         self._open: list[int] = []
-        self._results = 0
+        self._results: list[dict[str, Any]] = []
 
     def serve(self, guest: Guest, source: str) -> None:
-        self._results = 0
+        self._results.clear()
         reply = guest.entry(_frame({"type": "cell", "output_bytes": 1 << 20}, source.encode(), _value({})))
         while reply:
             outcomes = [{"id": call, "ok": True, "end_cell": False} for call in self._open]
             self._open.clear()
             reply = guest.entry(_frame({"type": "wake", "results": outcomes}, *[_value(1) for _ in outcomes]))
-        if self._results != 1:
-            raise RuntimeError(f"the rehearsal of {source!r} gave {self._results} results")
+        if len(self._results) != 1:
+            raise RuntimeError(f"the rehearsal of {source!r} gave {len(self._results)} results")
 
     def call(self, message: bytes) -> bytes:
         size = int.from_bytes(message[4:8], "little")
@@ -86,7 +86,8 @@ class _Host:
             return _frame({"type": "tool_result", "ok": True, "end_cell": False}, _value(1))
         if header["type"] == "tool_start":
             self._open.append(header["id"])
-        self._results += header["type"] == "result"
+        if header["type"] == "result":
+            self._results.append(header)
         return b""
 
 
@@ -99,7 +100,7 @@ def _start() -> bytes:
     return _frame(header, _value([_TOOL]))
 
 
-def _value(value: object) -> bytes:
+def _value(value: Any) -> bytes:
     return b"\0" + marshal.dumps(value, 2)
 
 

@@ -10,13 +10,14 @@ from importlib import import_module
 from types import CodeType
 from typing import cast
 
+_keys = dict[object, object].keys  # not the object's own: a subclass may have another
 _CODE_PARTS = ("co_consts", "co_names", "co_name", "co_qualname", "co_filename", "co_linetable", "co_exceptiontable")
 
 
 def _parts(item: object) -> list[object]:
     """What the garbage collector does not tell of an object's parts."""
     if issubclass(type(item), dict):
-        return [*dict.keys(cast("dict[object, object]", item))]
+        return [*_keys(cast("dict[object, object]", item))]
     if type(item) is CodeType:
         return [getattr(item, name) for name in _CODE_PARTS]
     return []

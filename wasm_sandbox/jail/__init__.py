@@ -58,6 +58,9 @@ def raise_walls(without: Collection[str] = ()) -> Jail:
 
     Args:
         without: names of walls to leave out, for tests that show what each one does.
+
+    Raises:
+        OSError: this machine has no process left, so that nothing can be said about the walls.
     """
     notes = Report(without)
     number = os.getpid()
@@ -89,7 +92,8 @@ def _leave_this_machine(notes: Report, number: int) -> None:
     notes.raise_wall(report.IPC, lambda: namespaces.unshare(namespaces.NEW_IPC))
     notes.raise_wall(report.UTS, namespaces.hide_machine_name)
     notes.raise_wall(report.ROOT, namespaces.empty_root)
-    notes.raise_wall(report.PID, namespaces.enter_pid_namespace)
+    if notes.raise_wall(report.PID, namespaces.make_pid_namespace):
+        namespaces.go_on_as_process_1()
     if privileged:
         leave_user()
 

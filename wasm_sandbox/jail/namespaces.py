@@ -111,15 +111,19 @@ def empty_root() -> str | None:
     return detail
 
 
-def enter_pid_namespace() -> None:
-    """Go on as process 1 of a new pid namespace; what called this stays behind and ends when process 1 ends.
+def make_pid_namespace() -> None:
+    """The next fork makes its process 1: `go_on_as_process_1` must follow. Raises OSError."""
+    unshare(_NEW_PID)
 
-    All its processes die with process 1; `die_with_parent` makes that one die with the process that stays.
+
+def go_on_as_process_1() -> None:
+    """Fork process 1 of the new pid namespace and go on as it; what called this stays behind and ends when it ends.
+
+    All processes of the namespace die with process 1; `die_with_parent` makes that one die with the process that stays.
 
     Raises:
-        OSError: forbidden, or no process is left; this process goes on as it was.
+        OSError: no process is left. The caller must end: its first worker would be process 1.
     """
-    unshare(_NEW_PID)
     pid = os.fork()
     if pid:
         _wait_for(pid)
