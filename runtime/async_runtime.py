@@ -48,6 +48,11 @@ class AsyncRuntime:
         """Sandboxes open now."""
         return self._core.sandboxes
 
+    @property
+    def warm_workers(self) -> int:
+        """Never-used worker processes that are ready now; the next sandbox of process isolation takes one at once."""
+        return self._core.warm_workers
+
     def sandbox(
         self,
         *,

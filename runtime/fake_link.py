@@ -12,7 +12,21 @@ from collections.abc import Callable
 from .errors import WorkerCrashed
 from .limits import Limits
 from .links import FrameSink, WorkerLink
-from .protocol import Done, FileDone, Frame, GuestError, Output, Ready, Result, ToWorker, parse_to_worker, render
+from .protocol import (
+    Done,
+    FileDone,
+    Frame,
+    GuestError,
+    ListFiles,
+    Output,
+    ReadFile,
+    Ready,
+    Result,
+    ToWorker,
+    WriteFile,
+    parse_to_worker,
+    render,
+)
 from .values import ValueLimits, encode
 
 KILLED = -9
@@ -85,12 +99,12 @@ class FakeLink:
 
     def _serve_file(self, cell: FakeCell) -> None:
         header = cell.request
-        if header.type == "write_file":
+        if isinstance(header, WriteFile):
             self.files[header.path] = bytes(cell.parts[0])
             cell.send(FileDone(error=None, paths=()))
-        elif header.type == "read_file" and header.path in self.files:
+        elif isinstance(header, ReadFile) and header.path in self.files:
             cell.send(FileDone(error=None, paths=()), self.files[header.path])
-        elif header.type == "list_files":
+        elif isinstance(header, ListFiles):
             cell.send(FileDone(error=None, paths=tuple(sorted(self.files))))
         else:
             cell.send(FileDone(error="no such file", paths=()))
@@ -174,6 +188,7 @@ class FakeSource:
         self.leased: list[FakeLink] = []
         self.closed = False
         self.prepared = True
+        self.warm = 0
 
     def prepare(self) -> None:
         """Fakes share nothing."""

@@ -71,6 +71,11 @@ class WorkerSource(Protocol):
         """True once `prepare` has nothing left to do."""
         ...
 
+    @property
+    def warm(self) -> int:
+        """Workers that are ready and unused now; 0 where none are kept."""
+        ...
+
     def prepare(self) -> None:
         """Load what all its workers share, such as the image. Free once done; the first time on a machine it compiles.
 

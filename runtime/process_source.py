@@ -33,6 +33,11 @@ class ProcessSource:
     def lease(self, limits: Limits, timeout_s: float) -> WorkerLink:
         return self._pool.lease(limits, timeout_s)
 
+    @property
+    def warm(self) -> int:
+        """Never-used workers that are ready now."""
+        return self._pool.stats().warm
+
     def close(self) -> None:
         self._pool.close()
         with self._gate:

@@ -14,8 +14,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 RecordT = TypeVar("RecordT", bound="Record")
@@ -56,7 +55,7 @@ class Record:
         Raises:
             WrongRecord: it describes none of this kind.
         """
-        return typing.cast("RecordT", _record_check(cls, "")(data))
+        return cast("RecordT", _record_check(cls, "")(data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def read_tagged(kinds: dict[str, type[TaggedRecord]], text: bytes) -> TaggedReco
     kind = kinds.get(tag) if type(tag) is str else None
     if kind is None:
         raise WrongRecord("unknown type")
-    return typing.cast("TaggedRecord", _record_check(kind, kind.type)(data))
+    return cast("TaggedRecord", _record_check(kind, kind.type)(data))
 
 
 def dump(record: Record) -> bytes:
@@ -96,9 +95,18 @@ def dump(record: Record) -> bytes:
 # --- checks, one per annotation, built on first use -------------------------------------------------------------------
 
 
-@cache
+_CHECKS: dict[tuple[type[Record], str], _Check] = {}
+
+
 def _record_check(kind: type[Record], place: str) -> _Check:
     """Reads one record. `place` is where it stands, for the error's text; it is bound here, not at each call."""
+    check = _CHECKS.get((kind, place))
+    if check is None:
+        check = _CHECKS[kind, place] = _new_record_check(kind, place)
+    return check
+
+
+def _new_record_check(kind: type[Record], place: str) -> _Check:
     hints = typing.get_type_hints(kind, include_extras=True)
     checks = [(name, _check_of(hints[name], f"{place}.{name}")) for name in _names(kind)]
     count = len(checks)
@@ -108,7 +116,7 @@ def _record_check(kind: type[Record], place: str) -> _Check:
         if type(value) is not dict or len(value) != count:
             raise WrongRecord(wrong)
         try:
-            return kind(**{name: one(value[name]) for name, one in checks})
+            return cast("Record", kind(**{name: one(value[name]) for name, one in checks}))
         except KeyError:
             raise WrongRecord(wrong) from None
 
@@ -222,9 +230,8 @@ def _exactly(kind: type) -> Callable[[str], _Check]:
 _SCALARS: dict[Any, Callable[[str], _Check]] = {bool: _exactly(bool), int: _exactly(int), str: _text}
 
 
-@cache
-def _names(kind: type[Record]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _names(kind: type[Record]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _plain(value: Any) -> Any:

@@ -110,6 +110,11 @@ class RuntimeCore:
         """Sandboxes open now."""
         return len(self._open)
 
+    @property
+    def warm_workers(self) -> int:
+        """Never-used workers that are ready now."""
+        return sum(source.warm for source in list(self._sources.values()))
+
     def check(self) -> None:
         """Raises UsedAfterFork or RuntimeClosed where the runtime cannot be used."""
         if os.getpid() != self._pid:

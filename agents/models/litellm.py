@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, cast
 
 import anyio
+import anyio.to_thread
 
 from ...runtime.errors import ConfigError
 from ..errors import BadReply, ModelDenied, ModelError, ModelRateLimited, ModelRefused, ModelUnavailable
@@ -72,7 +74,7 @@ class LiteLLMModel:
             ConfigError: LiteLLM is not installed, or in a version that must not be used.
             ModelError: one of its subclasses says what is wrong and whether trying later helps.
         """
-        litellm = load_litellm()
+        litellm = await anyio.to_thread.run_sync(load_litellm)  # the import takes seconds
         request: dict[str, object] = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
@@ -131,6 +133,8 @@ def load_litellm() -> _LiteLLM:
             f"LiteLLM {version} was published by attackers. Do not use this environment: remove it, and change every "
             "key that it could read."
         )
+    # Else import and first call fetch a price list from the network, and wait for minutes where there is none.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         litellm = cast("_LiteLLM", importlib.import_module("litellm"))
     except ImportError as exc:
@@ -140,7 +144,7 @@ def load_litellm() -> _LiteLLM:
 
 
 def _retry_after(exc: Exception) -> float | None:
-    headers: object = getattr(getattr(exc, "response", None), "headers", None)
+    headers: object = getattr(exc, "litellm_response_headers", None)
     value: object = cast("Mapping[str, object]", headers).get("retry-after") if isinstance(headers, Mapping) else None
     return read_retry_after(value if isinstance(value, str) else None)
 

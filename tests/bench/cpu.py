@@ -76,7 +76,10 @@ def figures(rounds: int, progress: Progress, first_built: Path | None = None) ->
     if executable is None:
         progress("no native CPython 3.13 here: CPU figures not measured")
         return
-    variants = {"thread (epochs on)": (None, "thread"), "process (epochs off)": (None, "process")}
+    variants: dict[str, tuple[Path | None, str]] = {
+        "thread (epochs on)": (None, "thread"),
+        "process (epochs off)": (None, "process"),
+    }
     if first_built is not None:
         variants["first built (epochs on)"] = (first_built, "thread")
     with ExitStack() as stack:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from cloche import Limits, Runtime, Sandbox
 
@@ -140,10 +141,7 @@ def whole_processes(rounds: int, progress: Progress) -> Iterator[Figure]:
     progress("whole processes")
     targets = {"thread": "<= 300", "process": "<= 350"}
     code = "from cloche import Sandbox\nwith Sandbox(isolation='{}') as box: assert box.run('1+1').value == 2"
-    actions: dict[str, Callable[[], float]] = {
-        mode: (lambda mode=mode: run_python(code.format(mode)))
-        for mode in targets  # type: ignore[misc]
-    }
+    actions: dict[str, Callable[[], float]] = {mode: partial(run_python, code.format(mode)) for mode in targets}
     actions["import"] = lambda: run_python("import cloche") - run_python("pass")
     found = Interleaved(actions).run(rounds, progress)
     for mode, target in targets.items():

@@ -96,7 +96,7 @@ def _run_once(
 
     with runtime.sandbox(isolation=isolation, limits=LIMITS) as box:
         box.write_file(ARCHIVE, files)
-        request: dict[str, object] = {"modules": module.imports, "left_out": left_out}
+        request: dict[str, object] = {"modules": module.imports, "left_out": left_out, "loops": module.loops}
         return box.run(GUEST_SIDE.read_text(encoding="utf-8"), inputs={"request": request}, on_output=hear)
 
 
@@ -118,11 +118,11 @@ def pack(tests: Path, module: Module) -> bytes:
     wanted = {tests / "support", *tests.glob("[!t_]*.py"), tests / "__init__.py"}
     place = tests / module.name
     wanted.add(place if place.is_dir() else place.with_suffix(".py"))
-    wanted |= {tests / name for name in module.data}
+    wanted |= {tests / name for name in module.data} | {tests.parent / name for name in module.library}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(file for start in wanted for file in _files(start)):
-            archive.write(path, Path("test") / path.relative_to(tests))
+            archive.write(path, path.relative_to(tests.parent))
     return packed.getvalue()
 
 

@@ -17,7 +17,11 @@ class Module:
     """Modules to load instead of `test.<name>`, below it."""
     data: tuple[str, ...] = ()
     """Files and folders beside the module that it reads or imports."""
-    left_out: dict[str, str] = field(default_factory=dict)
+    library: tuple[str, ...] = ()
+    """What it needs of the host's standard library, because Pyodide leaves it out."""
+    loops: bool = False
+    """It asks for sockets where an event loop is enough."""
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
     """Test (or class, or module) to the reason why it does not run at all."""
 
     @property
@@ -40,20 +44,30 @@ test_typing test_unicodedata test_csv test_statistics test_binascii test_base64 
 test_secrets test_signal test_re
 """.split()
 
-_FILES: dict[str, tuple[str, ...]] = {
+_DATA: dict[str, tuple[str, ...]] = {
     "test_int": ("test_grammar.py", "typinganndata"),
     "test_float": ("test_grammar.py", "typinganndata", "mathdata"),
-    "test_complex": ("test_grammar.py", "typinganndata"),
-    "test_math": ("mathdata",),
+    "test_complex": ("test_grammar.py", "typinganndata", "mathdata"),
+    "test_math": ("mathdata", "test_iter.py"),
     "test_cmath": ("test_math.py", "mathdata"),
+    "test_fractions": ("mathdata",),
     "test_decimal": ("decimaltestdata",),
     "test_typing": ("typinganndata",),
+    "test_types": ("test_import", "typinganndata"),
     "test_grammar": ("typinganndata",),
-    "test_exceptions": ("test_capi",),
+    "test_random": ("randv2_32.pck", "randv2_64.pck"),
+    "test_posixpath": ("test_genericpath.py",),
+    "test_contextlib": ("data",),
+    "test_contextlib_async": ("test_contextlib.py", "data"),
 }
+_LIBRARY: dict[str, tuple[str, ...]] = {"test_decimal": ("_pydecimal.py",), "test_pickle": ("dbm",)}
+_LOOPS = {"test_asyncgen", "test_coroutines", "test_contextlib_async"}
 
 MODULES: tuple[Module, ...] = (
-    *(Module(name, data=_FILES.get(name, ())) for name in _PLAIN),
+    *(
+        Module(name, data=_DATA.get(name, ()), library=_LIBRARY.get(name, ()), loops=name in _LOOPS)
+        for name in _PLAIN
+    ),
     Module("test_json", parts=tuple(f"test_{part}" for part in (
         "decode default dump encode_basestring_ascii enum fail float indent pass1 pass2 pass3 recursion scanstring "
         "separators speedups unicode"
@@ -64,7 +78,6 @@ MODULES: tuple[Module, ...] = (
     Module("test_asyncio", parts=tuple(f"test_{part}" for part in (
         "base_events context eager_task_factory futures futures2 locks pep492 protocols queues runners staggered "
         "taskgroups tasks timeouts transports waitfor"
-    ).split()), data=("certdata",)),
+    ).split()), data=("certdata",), loops=True),
     Module("test_dataclasses"),
-    Module("test_pathlib", parts=("test_pathlib", "test_pathlib_abc")),
 )

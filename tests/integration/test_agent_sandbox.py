@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import anyio
 import pytest
 
-from cloche import CodeAgent, Limits, RunResult, Runtime, ScriptedModel, ToolError
+from cloche import CodeAgent, Limits, Message, RunResult, Runtime, ScriptedModel, ToolError
 from cloche.agents.events import OutputChunk
 
 pytestmark = pytest.mark.wasmtime

@@ -54,7 +54,7 @@ class Bench:
         return Instance(cast(Any, engine), self.linker, cast(Any, None), cast(Any, None), memory_bytes)
 
 
-def on_big_stack(action: Callable[[], None]) -> None:
+def on_big_stack(action: Callable[[], object]) -> None:
     """Run on a thread that may enter wasm; re-raise what it raised."""
     caught: list[BaseException] = []
 
@@ -76,7 +76,12 @@ def on_big_stack(action: Callable[[], None]) -> None:
 
 def test_arguments_arrive_unsigned_and_results_return(tmp_path: Path) -> None:
     seen: list[tuple[object, ...]] = []
-    bench = Bench(tmp_path, handler=lambda *args: seen.append(args[1:]) or -7)
+
+    def handler(_instance: Instance, *args: object) -> int:
+        seen.append(args)
+        return -7
+
+    bench = Bench(tmp_path, handler=handler)
     with_instance = bench.instance()
     assert with_instance.call("take") == 0xFFFFFFF9
     assert seen == [(0xFFFFFFFF, -2, 1.5)]

@@ -20,6 +20,12 @@ LAYOUTS = {
 }
 
 
+def ctypes_library() -> ctypes.CDLL:
+    from wasmtime._ffi import dll
+
+    return dll
+
+
 @pytest.mark.parametrize("ours", LAYOUTS, ids=lambda kind: kind.__name__)
 def test_our_structures_have_the_size_and_alignment_of_the_wheels(ours: type[ctypes.Structure]) -> None:
     assert ctypes.sizeof(ours) >= ctypes.sizeof(LAYOUTS[ours])
@@ -33,7 +39,7 @@ def test_our_signatures_have_the_shape_of_the_wheels(name: str) -> None:
     result, arguments = capi.SIGNATURES[name]
     theirs_function = getattr(theirs, f"_{name}", None)
     if theirs_function is None:
-        theirs_function = getattr(theirs.dll, name)
+        theirs_function = getattr(ctypes_library(), name)
     assert len(arguments) == len(theirs_function.argtypes)
     for mine, wheel in zip(arguments, theirs_function.argtypes, strict=True):
         assert ctypes.sizeof(mine) == ctypes.sizeof(wheel)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -70,7 +70,7 @@ Make = Callable[..., CellCalls]
 
 @pytest.fixture
 def calls_of(runner: LoopRunner, pool: ThreadPoolExecutor) -> Make:
-    def make(*tools: Tool | Callable[..., object], deadline_s: float = PATIENCE_S, **limits: object) -> CellCalls:
+    def make(*tools: Tool | Callable[..., object], deadline_s: float = PATIENCE_S, **limits: Any) -> CellCalls:
         return CellCalls(
             ToolTable(tools),
             Limits(**limits),

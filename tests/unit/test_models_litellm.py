@@ -37,12 +37,12 @@ class FakeLiteLLM(ModuleType):
 
 
 class ProviderError(Exception):
-    """As LiteLLM's: a status, and the response that it came from."""
+    """As LiteLLM's: a status, and the headers that came with it."""
 
     def __init__(self, message: str, status: int | None, **headers: str) -> None:
         super().__init__(message)
         self.status_code = status
-        self.response = SimpleNamespace(headers=headers)
+        self.litellm_response_headers = headers
 
 
 def response(text: object, *, finish_reason: str = "stop") -> SimpleNamespace:
@@ -57,6 +57,7 @@ def response(text: object, *, finish_reason: str = "stop") -> SimpleNamespace:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, module: ModuleType, version: str = "1.106.2") -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     monkeypatch.setitem(sys.modules, "litellm", module)
 
     def version_of(name: str) -> str:

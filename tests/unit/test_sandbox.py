@@ -24,7 +24,7 @@ from cloche.runtime.fake_link import (
     Script,
     answer,
 )
-from cloche.runtime.protocol import ToolCall
+from cloche.runtime.protocol import ToolCall, ToolResult
 from cloche.runtime.values import ValueLimits, decode, encode
 
 BOUND_S = 5.0
@@ -46,7 +46,7 @@ def call_tool(name: str, *args: object) -> Script:
 
     def script(cell: FakeCell) -> None:
         answer_, parts = cell.ask(ToolCall(id=1, name=name), encode((list(args), dict[str, object]()), ValueLimits()))
-        assert answer_.type == "tool_result"
+        assert isinstance(answer_, ToolResult)
         cell.finish([answer_.ok, decode(parts[0], ValueLimits())])
 
     return script

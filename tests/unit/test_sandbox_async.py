@@ -26,7 +26,7 @@ from cloche import (
 )
 from cloche.runtime import execution
 from cloche.runtime.fake_link import FakeCell, FakeSource, Script, answer, crash, loop_in_c, loop_in_python
-from cloche.runtime.protocol import ToolCall, ToolStart, Wait
+from cloche.runtime.protocol import ToolCall, ToolResult, ToolStart, Wait, Wake
 from cloche.runtime.values import ValueLimits, decode, encode
 
 BOUND_S = 5.0
@@ -63,7 +63,7 @@ def call_tool(name: str) -> Script:
 
     def script(cell: FakeCell) -> None:
         answer_, parts = cell.ask(ToolCall(id=1, name=name), encode(NO_ARGUMENTS, ValueLimits()))
-        assert answer_.type == "tool_result"
+        assert isinstance(answer_, ToolResult)
         cell.finish([answer_.ok, decode(parts[0], ValueLimits())])
 
     return script
@@ -78,7 +78,7 @@ def gather_tools(name: str, count: int) -> Script:
         good = 0
         while good < count:
             answer_, _ = cell.ask(Wait(timeout_s=None, any_result=True))
-            assert answer_.type == "wake"
+            assert isinstance(answer_, Wake)
             good += sum(outcome.ok for outcome in answer_.results)
         cell.finish(good)
 

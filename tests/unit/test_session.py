@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -80,7 +80,7 @@ def request(
     )
 
 
-def session_in_cell(on_output: OnOutput | None = None, **limits: object) -> Session:
+def session_in_cell(on_output: OnOutput | None = None, **limits: Any) -> Session:
     session = Session([get_price], Limits(**limits))
     session.begin_cell(request(on_output=on_output))
     return session
@@ -410,7 +410,7 @@ def test_after_the_result_the_guest_may_only_print(frame: Frame, attachments: tu
     send(session, result())
     send(session, Output(stream="stderr"), b"a task was still running\n")
 
-    with pytest.raises(ProtocolError, match=f"{frame.type} after the result"):  # type: ignore[attr-defined]
+    with pytest.raises(ProtocolError, match=f"{frame.type} after the result"):
         send(session, frame, *attachments)
 
 

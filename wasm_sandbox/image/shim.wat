@@ -13,6 +13,7 @@
  (type $t2 (func (param i32 i32) (result i32)))
  (type $t1 (func (param i32) (result i32)))
  (type $t0 (func (result i32)))
+ (type $signal_handler (func (param i32)))
  (import "main" "memory" (memory 0))
  (import "main" "__indirect_function_table" (table $table 0 funcref))
  (import "main" "__heap_base" (global $base i32))
@@ -56,6 +57,9 @@
  (func (export "__hiwire_deduplicate_new") (result externref) (ref.null extern))
  (func (export "_Py_emscripten_runtime") (result i32) (i32.const 0))
  (func (export "__syscall_getuid32_js") (result i32) (i32.const 0))
+ ;; raise(3) calls the C handler of a signal, which for CPython only notes it
+ (func (export "__call_sighandler") (param $handler i32) (param $signal i32)
+  (call_indirect $table (type $signal_handler) (local.get $signal) (local.get $handler)))
 
  ;; ---- CPython's call trampoline: calls a C function with as many of the three arguments as its type takes
  (func (export "shim_trampoline") (param $ok i32) (param $f i32) (param $a i32) (param $b i32) (param $c i32) (result i32)

@@ -88,7 +88,7 @@ IMPORTS: dict[str, Import] = {
     "emscripten_log_impl_js": Import(log_line, "real", "to the capped raw stderr, 4 KiB per message"),
     "emscripten_debugger": constant(0, "benign", "no debugger is attached"),
     "__call_sighandler": constant(
-        0, "benign", "C signal handlers would re-enter wasm; no signal is delivered this way"
+        0, "real", "calls the handler that the guest's own `raise` found; answered in the shim"
     ),
     "_setitimer_js": Import(set_timer, "errno", "-1 when armed: nothing could run at that time; 0 when cleared"),
     "_emscripten_system": syscall(system, "errno", "ENOSYS; 0 to the question whether there is a shell"),

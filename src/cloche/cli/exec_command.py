@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -90,7 +90,7 @@ def _decode(data: bytes, where: str) -> str:
 
 
 def _limits(deadline_s: float | None, memory_mb: int | None) -> Limits:
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     if deadline_s is not None:
         given["wall_s"] = deadline_s
         # Whoever asks for a longer run means its CPU time too; a shorter one ends by the clock first.

@@ -46,8 +46,8 @@ def build(
     except ClocheError as exc:
         _fail(exc, as_json)
     text = str(path)
-    if requirements is not None:
-        text += f"\nto use it: export CLOCHE_IMAGE={path}"
+    if not _is_used(image):
+        text += f"\nanother image is in use; to use this one: export CLOCHE_IMAGE={path}"
     _print(_described(image), text, as_json)
 
 
@@ -134,6 +134,11 @@ def _used() -> Path | None:
         return store.find_image()
     except ClocheError:
         return None
+
+
+def _is_used(image: Image) -> bool:
+    used = _used()
+    return used is not None and load_image(used).sha256 == image.sha256
 
 
 def _prune(cache: Path) -> list[Path]:
