@@ -14,8 +14,9 @@ from .config import RuntimeConfig
 from .limits import Limits
 from .links import WorkerSource
 from .runtime import checked_config, describe
-from .runtime_core import Isolation, RuntimeCore, Wall
+from .runtime_core import RuntimeCore
 from .tools import Tool
+from .walls import Isolation, Wall
 
 if TYPE_CHECKING:
     from typing import Self

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .bounded import Bounded, bounded
 from .errors import ConfigError
+from .policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +36,13 @@ class RuntimeConfig(Bounded):
     """Seconds to wait for a killed worker to be gone."""
     tool_threads: int = bounded(32, ge=1, le=1000)
     """Threads for `.aio` calls of sync tools."""
+    policy: Policy = Policy()
+    """What every sandbox must have, or it does not start."""
 
     def __post_init__(self) -> None:
         self.check()
+        if not isinstance(self.policy, Policy):
+            raise ConfigError("RuntimeConfig: policy is a Policy")
         if self.image is not None:
             object.__setattr__(self, "image", Path(self.image))
 
@@ -45,14 +50,18 @@ class RuntimeConfig(Bounded):
 def config_from_environment(environ: Mapping[str, str] = os.environ, **options: object) -> RuntimeConfig:
     """The config of the default runtime: `options`, then `CLOCHE_<FIELD>` variables, then the defaults.
 
+    `CLOCHE_REQUIRE_WALLS` names walls with commas between them.
+
     Raises:
         ConfigError: a variable or option has a value that cannot be.
     """
     found: dict[str, object] = {}
     for field in dataclasses.fields(RuntimeConfig):
         text = environ.get(f"CLOCHE_{field.name.upper()}", "")
-        if text:
+        if text and field.name != "policy":
             found[field.name] = text if field.name == "image" else _number(f"CLOCHE_{field.name.upper()}", text)
+    if walls := environ.get("CLOCHE_REQUIRE_WALLS", ""):
+        found["policy"] = Policy(require_walls={name.strip() for name in walls.split(",")})
     return make_config({**found, **options})
 
 

@@ -2,6 +2,7 @@
 
     ClocheError
     ├── ConfigError       the call is wrong: change the arguments
+    │   ├── WallMissing   a wall that the policy requires does not stand on this machine
     │   └── CannotCross   a value that may not enter or leave a sandbox; says where it sits
     ├── ImageError        the image is missing, damaged or foreign: build it again
     ├── SandboxClosed     this sandbox has ended: open another
@@ -42,6 +43,17 @@ class ConfigError(ClocheError):
     """The caller asked for something that cannot be: an unknown engine, a tool without a name, ..."""
 
     code = "config"
+
+
+class WallMissing(ConfigError):
+    """A wall that the policy requires does not stand on this machine. The message says what to do."""
+
+    code = "wall_missing"
+
+    def __init__(self, message: str, *, walls: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.walls = walls
+        """Names of the missing ones."""
 
 
 class CannotCross(ConfigError):

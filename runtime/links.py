@@ -43,6 +43,7 @@ class WorkerLink(Protocol):
         Raises:
             WorkerCrashed: the worker is gone, by itself or by `trap` or `kill`.
             ProtocolError: it sent something else than frames, or `on_frame` raised it.
+            LimitExceeded: it was ended from outside for its memory or CPU time.
         """
         ...
 

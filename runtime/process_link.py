@@ -18,15 +18,19 @@ from typing import Protocol
 
 from ..wasm_sandbox.channel import FrameReader
 from ..wasm_sandbox.fork_protocol import EXIT_TEXTS, LAST_WORDS_BYTES
-from .errors import PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
+from .errors import ClocheError, PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
 from .links import FrameSink
 from .protocol import PROTOCOL_VERSION, Hello, parse_from_worker
+from .watch import cpu_exceeded
 
 HELLO_BYTES = 16 * 1024
 """Bound of the first frame; `frame_bytes` takes its place when the worker is leased."""
 RETRY_AFTER_S = 0.5
 DEATH_NOTICE_S = 1.0
 """A worker whose channel closed is killed; the news of its death takes less than a millisecond."""
+
+
+_SIGXCPU, _SIGSYS = (getattr(signal, name, 0) for name in ("SIGXCPU", "SIGSYS"))  # not on Windows
 
 
 class WorkerProcess(Protocol):
@@ -80,6 +84,11 @@ class ProcessLink:
         self._killed = False
         self._number = 0
         """Of the request that runs, modulo 256; the worker counts the same way."""
+        self.requests = 0
+        """How many have begun, `wait_hello` included."""
+        self.cpu_allowed_s: float | None = None
+        """What the kernel ends the worker for; set when it is leased."""
+        self._verdict: ClocheError | None = None
         process.on_exit(self._wake_reader)
 
     @property
@@ -95,6 +104,11 @@ class ProcessLink:
     def serving(self) -> bool:
         """True while a request runs."""
         return self._serving
+
+    @property
+    def gone(self) -> bool:
+        """The process is dead and reaped."""
+        return self.process.exited
 
     @property
     def released(self) -> bool:
@@ -167,6 +181,11 @@ class ProcessLink:
             self.process.kill()
         self._wake_reader()
 
+    def condemn(self, error: ClocheError) -> None:
+        """Kill the worker for a limit or a breach that was seen from outside: its request raises `error`, the first."""
+        self._verdict = self._verdict or error
+        self.kill()
+
     def close(self, timeout_s: float) -> None:
         if os.getpid() != self._owner:
             return  # a child made by os.fork: the worker is its parent's
@@ -187,6 +206,7 @@ class ProcessLink:
                 raise WorkerCrashed("the worker was closed", exit_status=self.exit_status)
             self._serving = True
             self._number = (self._number + 1) & 255
+            self.requests += 1
 
     def _end(self) -> None:
         with self._gate:
@@ -223,7 +243,7 @@ class ProcessLink:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _crashed(self) -> WorkerCrashed | PoolExhausted:
+    def _crashed(self) -> ClocheError:
         """The error for a channel that broke. A worker that only closed its socket is killed first."""
         by_us = "it was killed by its host" if self._killed else ""
         if not self.process.wait(DEATH_NOTICE_S / 10):
@@ -232,7 +252,11 @@ class ProcessLink:
             by_us = by_us or "it closed its channel and was killed for that"
         if self.process.failure is not None:
             return PoolExhausted(self.process.failure, retry_after_s=RETRY_AFTER_S)
+        if self._verdict is not None:
+            return self._verdict
         status = self.exit_status
+        if status == -_SIGXCPU and self.cpu_allowed_s is not None:
+            return cpu_exceeded(self.cpu_allowed_s, self.cpu_allowed_s)
         reason = by_us or _reason(status, self._last_words())
         return WorkerCrashed(f"the worker is gone: {reason}", exit_status=status)
 
@@ -273,6 +297,8 @@ def _reason(status: int | None, last_words: str) -> str:
         reason = f"it was ended by {name}"
         if status == -signal.SIGKILL:
             reason += ", from outside or for lack of memory"
+        if status == -_SIGSYS:
+            reason += " for a system call that its jail forbids"
     else:
         reason = EXIT_TEXTS.get(status, f"it exited with code {status}")
     return f"{reason} (it said: {last_words})" if last_words else reason

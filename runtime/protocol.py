@@ -64,6 +64,8 @@ class RunCell(Frame):
     output_bytes: int
     artifacts: int
     artifact_bytes: int
+    cpu_s: float = 30.0
+    """The kernel ends the worker at this CPU time, a little late; the host's own watch comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

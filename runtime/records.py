@@ -46,7 +46,7 @@ class Record:
 
     def to_json(self) -> dict[str, Json]:
         """The record as plain data, every field present."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {name: _plain(getattr(self, name)) for name in _names(self.__class__)}
 
     @classmethod
     def from_json(cls: type[RecordT], data: object) -> RecordT:
@@ -116,7 +116,7 @@ def _new_record_check(kind: type[Record], place: str) -> _Check:
         if type(value) is not dict or len(value) != count:
             raise WrongRecord(wrong)
         try:
-            return cast("Record", kind(**{name: one(value[name]) for name, one in checks}))
+            return kind(**{name: one(value[name]) for name, one in checks})
         except KeyError:
             raise WrongRecord(wrong) from None
 
@@ -230,8 +230,14 @@ def _exactly(kind: type) -> Callable[[str], _Check]:
 _SCALARS: dict[Any, Callable[[str], _Check]] = {bool: _exactly(bool), int: _exactly(int), str: _text}
 
 
-def _names(kind: type[Record]) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
+_NAMES: dict[type[Record], tuple[str, ...]] = {}
+
+
+def _names(kind: type[Record]) -> tuple[str, ...]:
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = tuple(field.name for field in dataclasses.fields(kind))
+    return names
 
 
 def _plain(value: Any) -> Any:

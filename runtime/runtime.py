@@ -10,9 +10,10 @@ from .config import RuntimeConfig, make_config
 from .errors import ConfigError
 from .limits import Limits
 from .links import WorkerSource
-from .runtime_core import Isolation, RuntimeCore, Wall
+from .runtime_core import RuntimeCore
 from .sandbox import Sandbox
 from .tools import Tool
+from .walls import Isolation, Wall
 
 if TYPE_CHECKING:
     from typing import Self

@@ -9,33 +9,22 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
-from typing import Literal, Protocol
+from typing import Protocol
 
+from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig, config_from_environment
-from .errors import PoolExhausted, RuntimeClosed, UsedAfterFork
+from .errors import ConfigError, PoolExhausted, RuntimeClosed, UsedAfterFork
 from .links import WorkerSource
 from .servers import ServerThreads
 from .supervisor import Supervisor
 from .tool_loop import ToolLoop
 from .tool_threads import BoundedThreads
-
-Isolation = Literal["process", "thread"]
+from .walls import Isolation, Wall, probe, walls_around
 
 RETRY_AFTER_S = 1.0
 """Hint for a full runtime: sandboxes are held for seconds, not for milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wall:
-    """One layer of isolation around the guest."""
-
-    name: str
-    active: bool
-    why: str
-    """What it keeps out, or why it is not there."""
 
 
 class Closable(Protocol):
@@ -100,6 +89,8 @@ class RuntimeCore:
         self._gate = threading.RLock()
         self._open: set[Closable] = set()
         self._closed = False
+        self._probed: Sequence[Record] | None = None
+        """What a jail without an image reported."""
 
     @property
     def closed(self) -> bool:
@@ -145,6 +136,8 @@ class RuntimeCore:
 
     def source(self, isolation: Isolation) -> WorkerSource:
         """Where workers of this isolation come from."""
+        if isolation == "thread" and self.config.policy.require_walls:
+            raise ConfigError('the policy requires walls, and isolation="thread" has none: use isolation="process"')
         with self._gate:
             self.check()
             if isolation not in self._sources:
@@ -152,15 +145,17 @@ class RuntimeCore:
             return self._sources[isolation]
 
     def walls(self, isolation: Isolation) -> list[Wall]:
-        """The layers around a guest of this isolation, on this machine."""
-        wasm = Wall("wasm", True, "the guest reaches no memory, file or socket of the host")
+        """The layers around a guest of this isolation, on this machine. Where no worker process was started yet, the
+        first call takes 0.2 s to ask for them."""
         if isolation == "thread":
-            return [wasm, Wall("process", False, 'isolation="thread": the guest runs in the host process')]
-        return [
-            wasm,
-            Wall("process", True, "one worker process per sandbox, killed from outside"),
-            Wall("jail", False, "workers are not jailed by the operating system yet"),
-        ]
+            return walls_around(isolation, [])
+        source = self._sources.get("process")
+        records: Sequence[Record] | None = getattr(source, "walls", None)
+        if records is None:
+            if self._probed is None:
+                self._probed = probe()
+            records = self._probed
+        return walls_around(isolation, records)
 
     def close(self) -> None:
         """Close every sandbox, kill every worker, end every thread. Cells in flight end with `SandboxClosed`."""

@@ -26,9 +26,10 @@ from .limits import Limits
 from .links import FrameSink, LeasedLink, WorkerLink
 from .output import OnOutput
 from .protocol import ListFiles, ReadFile
-from .runtime_core import Isolation, RuntimeCore
+from .runtime_core import RuntimeCore
 from .session import CellRequest, Session
 from .tools import Tool, ToolTable
+from .walls import Isolation
 from .work import FileWork, StartWork, checked_path, write_work
 
 ENGINES = ("wasmtime",)

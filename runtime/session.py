@@ -119,6 +119,7 @@ class Session:
             output_bytes=limits.output_bytes,
             artifacts=limits.artifacts,
             artifact_bytes=limits.artifact_bytes,
+            cpu_s=limits.cpu_s,
         )
         return render(frame, attachments)
 

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 
+from ..wasm_sandbox.jail.report import Record, all_missing
 from .errors import UsedAfterFork
 from .fork_server import open_channels
 from .interpreter import WorkerProgram, start_python
@@ -32,6 +33,11 @@ class WorkerSpawner:
     def alive(self) -> bool:
         """There is no server that could die."""
         return True
+
+    @property
+    def walls(self) -> list[Record]:
+        """None of the jail's: it is made for fork servers."""
+        return all_missing("a worker without a fork server has no jail")
 
     def start_worker(self) -> ProcessLink:
         """See `ForkServer.start_worker`."""

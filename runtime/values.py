@@ -70,6 +70,11 @@ class ValueLimits:
     def __post_init__(self) -> None:
         object.__setattr__(self, "int_bits", int(self.digits * _BITS_PER_DIGIT) + 1)
 
+    def fits(self, value: int) -> bool:
+        """Whether an integer has at most `digits` decimal digits. Exact: one more, and `str()` of a host refuses it."""
+        bits = value.bit_length()
+        return bits < self.int_bits or (bits == self.int_bits and abs(value) < 10**self.digits)
+
 
 # --- encoding ---------------------------------------------------------------------------------------------------------
 
@@ -140,7 +145,7 @@ def _is_plain(value: object, limits: ValueLimits) -> bool:  # noqa: C901  # one 
             elif kind is int:
                 size = item.bit_length()  # type: ignore[attr-defined]
                 if size > 31:
-                    if size > bits:
+                    if size >= bits:
                         return False
                     room -= _integer_cost(size)
             elif kind is dict:
@@ -225,8 +230,8 @@ class _Encoder:
 
     def integer(self, value: int, path: str) -> None:
         bits = value.bit_length()
-        if bits > self.limits.int_bits:
-            raise ValueTooLarge("int_digits", int(bits / _BITS_PER_DIGIT), self.limits.digits, path)
+        if not self.limits.fits(value):
+            raise ValueTooLarge("int_digits", int(bits / _BITS_PER_DIGIT) + 1, self.limits.digits, path)
         if bits > 31:
             self.charge(_integer_cost(bits), path)
         self.out += marshal.dumps(value, 2)
@@ -490,8 +495,8 @@ class _Decoder:
             raise BadValue("malformed integer")
         # A power of two as the base: linear in the digits, where shifting them in one by one is quadratic.
         value = int("".join([format(digit, "015b") for digit in reversed(digits)]), 2)
-        if value.bit_length() > self.limits.int_bits:
-            raise ValueTooLarge("int_digits", int(bits / _BITS_PER_DIGIT), self.limits.digits, self.root)
+        if not self.limits.fits(value):
+            raise ValueTooLarge("int_digits", int(bits / _BITS_PER_DIGIT) + 1, self.limits.digits, self.root)
         return -value if count < 0 else value
 
     def tagged(self, build: Callable[[str], object]) -> object:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ..wasm_sandbox.jail.report import Record
 from .errors import ConfigError
 from .fork_server import ForkServer
 from .interpreter import WorkerProgram
@@ -34,7 +36,16 @@ class WorkerMaker(Protocol):
         ...
 
 
-def worker_maker(image: Path | None) -> WorkerMaker:
+class JailedMaker(WorkerMaker, Protocol):
+    """One that tells what its workers are jailed with."""
+
+    @property
+    def walls(self) -> Sequence[Record]:
+        """The report of its jail."""
+        ...
+
+
+def worker_maker(image: Path | None) -> JailedMaker:
     """A maker of workers that run this image, or the one that `find_image` finds.
 
     Raises:

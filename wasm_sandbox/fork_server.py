@@ -19,9 +19,9 @@ from importlib import import_module
 from typing import NoReturn
 
 from . import process_state
+from .fork_protocol import EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY
 from .jail import Jail, raise_walls
 from .jail.report import PID, encode
-from .fork_protocol import EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY
 from .worker import Program, run_worker
 
 LAST_REAP_S = 2.0
@@ -167,9 +167,7 @@ class _Server:
             if number is not None:
                 self._tell(EXITED, os.waitstatus_to_exitcode(status), number)
 
-    def _tell(
-        self, kind: int, value: int, number: int = 0, descriptor: int | None = None, more: bytes = b""
-    ) -> None:
+    def _tell(self, kind: int, value: int, number: int = 0, descriptor: int | None = None, more: bytes = b"") -> None:
         """A message to the host; a host that is gone is noted and nothing else."""
         message = MESSAGE.pack(kind, value, number) + more
         try:

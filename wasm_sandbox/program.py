@@ -7,6 +7,7 @@ from pathlib import Path
 from .engine import Engine
 from .filesystem import FileSystem
 from .image.load import load_image
+from .jail import Jail
 from .relay import GuestHost, build_frame
 from .worker import Program
 from .world import World
@@ -31,10 +32,10 @@ def load_program(image: str, sha256: str, compiled: str) -> Program:
     engine = Engine.load(Path(compiled), epochs=False)
     base_files = {STDLIB_PATH: loaded.stdlib}
 
-    def make_guest() -> GuestHost:
+    def make_guest(jail: Jail) -> GuestHost:
         world = World(_NO_TENANT_SEED)
         files = FileSystem(base_files, 0, 0, world.time_ns, random=world.random)
-        guest = GuestHost(engine.instance(world, files, memory_bytes=WARM_MEMORY_BYTES), world, files)
+        guest = GuestHost(engine.instance(world, files, memory_bytes=WARM_MEMORY_BYTES), world, files, jail)
         guest.warm_up()
         return guest
 

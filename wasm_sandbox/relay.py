@@ -11,7 +11,7 @@ import json
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from .filesystem import FileSystem, FsError
 from .host_calls import Refused
@@ -27,11 +27,27 @@ _ONE_WAY = tuple(f'{{"type":"{kind}"'.encode() for kind in ("output", "tool_star
 _QUESTIONS = tuple(f'{{"type":"{kind}"'.encode() for kind in ("tool_call", "wait"))
 
 
+class ProcessLimits(Protocol):
+    """What the kernel holds a worker to: the `Jail`."""
+
+    def limit_memory(self, memory_bytes: int, file_bytes: int, value_bytes: int) -> None:
+        """Cap what this process may write to, for good."""
+        ...
+
+    def limit_cpu(self, more_s: float) -> None:
+        """Cap the CPU time of what follows."""
+        ...
+
+
 class GuestHost:
     """Serves the host's requests with one instance."""
 
-    def __init__(self, instance: Instance, world: World, files: FileSystem) -> None:
+    def __init__(
+        self, instance: Instance, world: World, files: FileSystem, limits: ProcessLimits | None = None
+    ) -> None:
+        """`limits`: caps of this very process, in a worker; None where the guest shares its process with others."""
         self.instance = instance
+        self._limits = limits
         self._world = world
         self._files = files
         self._send: Send | None = None
@@ -79,10 +95,14 @@ class GuestHost:
         self._world.reseed(bytes.fromhex(header["seed"]))
         self._files.limit(max_files=header["files"], max_bytes=header["file_bytes"])
         self.instance.limit_memory(header["memory_bytes"])
+        if self._limits is not None:
+            self._limits.limit_memory(header["memory_bytes"], header["file_bytes"], header["value_bytes"])
         self.instance.enter(frame)
         self._emit({"type": "ready", "attachments": []})
 
     def _cell(self, header: dict[str, Any], _attachments: list[memoryview], frame: bytes) -> None:
+        if self._limits is not None:
+            self._limits.limit_cpu(header["cpu_s"])
         marker = self._files.generation
         started = time.thread_time()
         idle = self.instance.enter(frame)

@@ -44,8 +44,9 @@ class Program:
 
     hello: bytes
     """The first frame of each worker's life."""
-    make_guest: Callable[[], Guest]
-    """A fresh sandbox, warmed up; called once per worker, on the thread that will serve it."""
+    make_guest: Callable[[Jail], Guest]
+    """A fresh sandbox, warmed up; called once per worker, on the thread that will serve it. The jail is still open; it
+    sets the limits of the process when those of the tenant are known."""
 
 
 class InterruptGate:
@@ -115,7 +116,7 @@ class _Worker:
         """Second thread. A named place of a broad `except`: whatever happens, the process ends here."""
         code = EXIT_NO_GUEST
         try:
-            guest = self._program.make_guest()
+            guest = self._program.make_guest(self._jail)
             self._seal()
             self._gate = InterruptGate(guest)
             code = EXIT_BROKEN

@@ -133,7 +133,7 @@ def load_litellm() -> _LiteLLM:
             f"LiteLLM {version} was published by attackers. Do not use this environment: remove it, and change every "
             "key that it could read."
         )
-    # Else import and first call fetch a price list from the network, and wait for minutes where there is none.
+    # Else the import fetches a price list from the network.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         litellm = cast("_LiteLLM", importlib.import_module("litellm"))

@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import shutil
+import signal
 import sys
 import time
 import unittest
@@ -101,6 +102,7 @@ def run(modules: list[str], left_out: list[str], loops: bool) -> dict[str, objec
     support: Any = importlib.import_module("test.support")
     bridge_versions(support)
     support.has_socket_support = loops
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the sandbox's own comes back with the next cell
     os.makedirs("/tmp/work", exist_ok=True)
     os.chdir("/tmp/work")
     result = Counts(set(left_out))

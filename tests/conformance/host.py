@@ -70,18 +70,18 @@ def run_module(runtime: Runtime, tests: Path, module: Module, isolation: str) ->
     """Run the module in a sandbox of its own; again without the culprit when the sandbox is lost."""
     files = pack(tests, module)
     left_out = list(module.left_out)
-    outcome = Outcome(module.name)
+    outcome = Outcome(module.label)
     started = time.monotonic()
     for _ in range(MAX_LOST):
         heard: list[str] = []
         try:
             cell = _run_once(runtime, files, module, left_out, isolation, heard)
         except (TimedOut, WorkerCrashed) as exc:
-            culprit = ("".join(heard).splitlines() or ["(before the first test)"])[-1]
+            culprit = _last(heard)
             outcome.lost.append((culprit, f"{type(exc).__name__}: {exc}"[:300]))
             left_out.append(culprit)
             continue
-        _fill(outcome, cell)
+        _fill(outcome, cell, _last(heard))
         break
     outcome.seconds = time.monotonic() - started
     return outcome
@@ -100,11 +100,15 @@ def _run_once(
         return box.run(GUEST_SIDE.read_text(encoding="utf-8"), inputs={"request": request}, on_output=hear)
 
 
-def _fill(outcome: Outcome, cell: Cell) -> None:
+def _last(heard: list[str]) -> str:
+    return ("".join(heard).splitlines() or ["(before the first test)"])[-1]
+
+
+def _fill(outcome: Outcome, cell: Cell, last: str) -> None:
     value: Any = cell.value
     if cell.error is not None or not isinstance(value, dict):
         detail = cell.error.traceback if cell.error else str(cell.value_error)
-        outcome.lost.append(("(the runner)", detail[-1500:]))
+        outcome.lost.append((last, detail[-1500:]))
         return
     outcome.run = value["run"]
     outcome.skipped = value["skipped"]

@@ -25,6 +25,11 @@ class Module:
     """Test (or class, or module) to the reason why it does not run at all."""
 
     @property
+    def label(self) -> str:
+        """What reports call it."""
+        return ".".join((self.name, *self.parts)) if len(self.parts) == 1 else self.name
+
+    @property
     def imports(self) -> list[str]:
         """Dotted names to load."""
         return [f"test.{self.name}.{part}" for part in self.parts] or [f"test.{self.name}"]
@@ -55,9 +60,9 @@ _DATA: dict[str, tuple[str, ...]] = {
     "test_typing": ("typinganndata",),
     "test_types": ("test_import", "typinganndata"),
     "test_grammar": ("typinganndata",),
-    "test_random": ("randv2_32.pck", "randv2_64.pck"),
+    "test_random": ("randv2_32.pck", "randv2_64.pck", "randv3.pck"),
     "test_posixpath": ("test_genericpath.py",),
-    "test_contextlib": ("data",),
+    "test_contextlib": ("data", "archivetestdata"),
     "test_contextlib_async": ("test_contextlib.py", "data"),
 }
 _LIBRARY: dict[str, tuple[str, ...]] = {"test_decimal": ("_pydecimal.py",), "test_pickle": ("dbm",)}
@@ -75,9 +80,12 @@ MODULES: tuple[Module, ...] = (
     Module("test_sqlite3", parts=tuple(f"test_{part}" for part in (
         "backup dbapi dump factory hooks regression transactions types userfunctions"
     ).split())),
-    Module("test_asyncio", parts=tuple(f"test_{part}" for part in (
-        "base_events context eager_task_factory futures futures2 locks pep492 protocols queues runners staggered "
-        "taskgroups tasks timeouts transports waitfor"
-    ).split()), data=("certdata",), loops=True),
+    *(
+        Module("test_asyncio", parts=(f"test_{part}",), data=("certdata",), loops=True)
+        for part in (
+            "base_events context eager_task_factory futures futures2 locks pep492 protocols queues runners staggered "
+            "taskgroups tasks timeouts transports waitfor"
+        ).split()
+    ),
     Module("test_dataclasses"),
 )

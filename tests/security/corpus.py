@@ -5,6 +5,7 @@ The rule: a probe is data here. It is read as text and runs inside a sandbox onl
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from dataclasses import dataclass
@@ -72,3 +73,13 @@ def prepared(probe: Probe, canaries: Canaries, *, deadline_s: float, memory_mb: 
         "CANARY_SECRET_TOOL": "secret_tool",
     }
     return "".join(f"{name} = {value!r}\n" for name, value in names.items()) + before + "\n" + probe.text
+
+
+def repaired() -> dict[str, Probe]:
+    """Probes that trip over themselves, with the one line out of the way that makes them; the originals run as well."""
+    probe = probes()["brg-26"]  # it patches `json.dumps` and then what that calls: endless recursion, no frame at all
+    text = "\n".join(line for line in probe.text.splitlines() if "JSONEncoder.encode = " not in line and line != HANDLER)
+    return {"brg-26": dataclasses.replace(probe, text=text + "\n")}
+
+
+HANDLER = "except BaseException: pass"

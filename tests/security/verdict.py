@@ -54,6 +54,8 @@ class Seen:
     limits: tuple[str, ...] = ()
     wall_s: float = 0.0
     deadline_s: float = 0.0
+    final_answer: bool = False
+    """The probe had a tool to hand its value to."""
     output_bytes: int = 0
     """The cap of this run."""
     log: list[str] = field(default_factory=list)
@@ -92,15 +94,15 @@ class Seen:
         return {
             "stdout": self.stdout,
             "stderr": self.stderr,
-            "value": repr(self.value),
+            "value": "\n".join(_words(self.value)),
             "value_repr": self.value_repr,
             "value_error": self.value_error,
             "error": self.error_type + self.error_text,
             "message": self.message,
-            "artifacts": repr([(artifact.name, artifact.data[:100_000]) for artifact in self.artifacts]),
+            "artifacts": "\n".join(_words([(artifact.name, artifact.data) for artifact in self.artifacts])),
             "log": "\n".join(self.log),
             "host output": self.printed,
-            "tool arguments": repr(self.tool_arguments),
+            "tool arguments": "\n".join(_words(self.tool_arguments)),
         }
 
 
@@ -113,9 +115,11 @@ FORGED_AS_ARGUMENT = frozenset({"brg-16"})
 MAY_CRASH = frozenset({"hp-11", "hp-12", "proc-15", "res-11", "res-12"})
 MAY_BREAK_PROTOCOL = frozenset({"brg-27"})
 MUST_TIME_OUT = frozenset(
-    {"hp-02", *(f"res-{number}" for number in ("01", "02", "05", "07", "21", "22", "23", "26", "27", "30"))}
+    f"res-{number}" for number in ("01", "02", "05", "07", "21", "22", "23", "26", "27", "30")
 )
-MAY_TIME_OUT = frozenset({"res-03", "res-15", "res-28", "brg-22"})
+MAY_TIME_OUT = frozenset({"res-03", "res-12", "res-15", "res-28", "brg-22"})
+NEEDS_CTYPES = frozenset({"fs-13", "net-15", "proc-08", "proc-12"})
+"""They import ctypes unguarded, which is not part of the sandbox: the ImportError is what stops them."""
 
 
 def judge(seen: Seen) -> list[str]:
@@ -195,7 +199,7 @@ def in_time(seen: Seen) -> Iterable[str]:
 def expected_outcome(seen: Seen) -> Iterable[str]:
     name = seen.probe.id
     allowed = {"cell"}
-    if name in MUST_TIME_OUT:
+    if name in MUST_TIME_OUT or (name == "hp-02" and not seen.final_answer):
         allowed = {"TimedOut"}
     if name in MAY_TIME_OUT:
         allowed.add("TimedOut")
@@ -212,6 +216,8 @@ def attack_took_place(seen: Seen) -> Iterable[str]:
     name, said = seen.probe.id, seen.said
     if f"SKIP:{name}" in said:
         yield "the probe found no tool"
+    if name in NEEDS_CTYPES and "No module named 'ctypes'" in seen.error_text:
+        return
     if seen.probe.expect == "blocked" and seen.outcome == "cell" and f"BLOCKED:{name}" not in said:
         yield f"no BLOCKED line; {seen.error_type} {seen.error_text[-300:]!r}"
     if re.search(rf"BLOCKED:{name} (Name|Syntax|Indentation|UnboundLocal)Error", said):
@@ -361,6 +367,13 @@ def _walk(value: object) -> Iterable[object]:
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
             yield from _walk(item)
+
+
+def _words(value: object) -> Iterable[str]:
+    """The texts inside; numbers cannot hold a token, and some are too large to print."""
+    for item in _walk(value):
+        if isinstance(item, str | bytes):
+            yield item if isinstance(item, str) else item.decode("latin-1")
 
 
 _PLAIN = {"NoneType", "bool", "int", "float", "str", "bytes", "list", "tuple", "dict", "set", "frozenset", "complex"}

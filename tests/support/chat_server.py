@@ -58,7 +58,6 @@ class ChatServer:
 def chat_server(*answers: Answer) -> Generator[ChatServer]:
     """A running server. All its connections are closed at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(BOUND_S)
         server = ChatServer(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", list(answers))
         open_connections: list[socket.socket] = []
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import inspect
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable
 
 from cloche.wasm_sandbox.instance import Trapped
+from cloche.wasm_sandbox.jail import NO_JAIL, Jail
 from cloche.wasm_sandbox.worker import Program
 
 PREFIX = struct.Struct("<II")
@@ -41,7 +43,7 @@ DONE: dict[str, object] = {
 
 
 class FakeGuest:
-    def __init__(self) -> None:
+    def __init__(self, _jail: Jail = NO_JAIL) -> None:
         self.interrupted = threading.Event()
 
     def handle(self, frame: bytes, send: Send, ask: Ask) -> None:
@@ -159,15 +161,16 @@ def load_program(mode: str = "good") -> Program:
 
 
 def _no_fork() -> int:
-    if not sys._getframe(1).f_globals["__name__"].endswith(".fork_server"):
+    here = inspect.currentframe()
+    if here is None or here.f_back is None or not here.f_back.f_globals["__name__"].endswith(".fork_server"):
         return _fork()  # the jail's own
     raise BlockingIOError(errno.EAGAIN, "no more processes")
 
 
-def _no_guest() -> FakeGuest:
+def _no_guest(_jail: Jail) -> FakeGuest:
     raise ValueError("no memory for an interpreter")
 
 
-def _never() -> FakeGuest:
+def _never(_jail: Jail) -> FakeGuest:
     threading.Event().wait()
     raise AssertionError

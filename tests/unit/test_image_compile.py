@@ -146,6 +146,16 @@ def test_an_entry_that_another_process_is_writing_is_left_alone_until_it_is_done
     assert compile_small() == code
 
 
+def test_pruning_leaves_alone_what_another_process_is_writing() -> None:
+    fcntl = pytest.importorskip("fcntl")
+    code = compile_small()
+    (code.parent / compiled.RECORD).unlink()
+    with code.parent.with_name(code.parent.name + ".lock").open("a+b") as lock:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+        assert compiled.prune(cache_dir(), set()) == []
+    assert compiled.prune(cache_dir(), set()) == [code.parent]
+
+
 def test_pruning_keeps_the_modules_of_the_images_in_use() -> None:
     kept, gone = compile_small(), compiled.compile_cached(SMALL, "cd" * 32, False)
     assert compiled.prune(cache_dir(), {SHA}) == [gone.parent]

@@ -119,7 +119,7 @@ def test_the_schema_is_the_one_that_protocol_version_1_stands_for() -> None:
             "file_bytes", "files", "int_digits", "memory_bytes", "protocol_version", "seed", "tasks", "value_bytes",
             "value_depth",
         ],
-        "cell": ["artifact_bytes", "artifacts", "id", "output_bytes"],
+        "cell": ["artifact_bytes", "artifacts", "cpu_s", "id", "output_bytes"],
         "tool_result": ["end_cell", "id", "ok"],
         "wake": ["results"],
         "write_file": ["path"],

@@ -176,6 +176,8 @@ SMALL = ValueLimits(size=1000, depth=3, digits=30)
         ("é" * 300, "value_bytes"),
         ([[[[]]]], "value_depth"),
         ({1: {2: {3: {}}}}, "value_depth"),
+        (10**30, "int_digits"),
+        ([-(10**30)], "int_digits"),
         (10**31, "int_digits"),
         ([-(10**40)], "int_digits"),
         (Decimal("1" * 31), "int_digits"),
@@ -194,7 +196,17 @@ def test_a_value_over_a_limit_is_refused_by_both_sides(value: object, limit: str
     assert caught.value.limit == limit
 
 
-@pytest.mark.parametrize("value", ["x" * 936, b"x" * 936, ["x"] * 14, "é" * 234, [[[]]], 10**30, Decimal("1" * 30)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_integer_of_exactly_the_digits_crosses_and_the_host_can_print_it(sign: int) -> None:
+    value = sign * (10**4300 - 1)
+
+    crossed = decode(encode([value], LIMITS), LIMITS)
+
+    assert crossed == [value]
+    assert len(str(crossed)) == 4302 + (sign < 0)
+
+
+@pytest.mark.parametrize("value", ["x" * 936, b"x" * 936, ["x"] * 14, "é" * 234, [[[]]], 10**30 - 1, Decimal("1" * 30)])
 def test_a_value_just_inside_a_limit_passes_both_sides(value: object) -> None:
     assert decode(encode(value, SMALL), SMALL) == value
 

@@ -27,7 +27,7 @@ class ToolError(Exception):
         self.type = type
 
     def __str__(self) -> str:
-        return self.message if self.type == "ToolError" else f"{self.type}: {self.message}"
+        return f"{self.message}" if self.type == "ToolError" else f"{self.type}: {self.message}"  # whatever cells gave
 
 
 ToolError.__module__ = "builtins"  # where cells find it, and how tracebacks name it

@@ -65,6 +65,7 @@ class Guest:
         except BaseException:  # the guest runner: nothing may leave, see above
             self._cell = None
             self._send_lost()
+            self.interrupts.forget()
         return _CELL_IS_OVER
 
     def _start(self, header: dict[str, Any], parts: list[memoryview]) -> None:
@@ -116,6 +117,7 @@ class Guest:
             return next(self._cell)
         except StopIteration:
             self._cell = None
+            self.interrupts.forget()
             return _CELL_IS_OVER
 
     def _send_lost(self) -> None:

@@ -42,8 +42,8 @@ class Interrupts:
         self._protected.add(id(plain.__code__))
         return function
 
-    def begin(self) -> None:
-        """Forget what the last cell left."""
+    def forget(self) -> None:
+        """A cell is over. Not done when one begins: an interrupt may come before the first instruction of its cell."""
         self.armed = self.pending = self.seen = False
 
     def checkpoint(self) -> None:

@@ -95,7 +95,6 @@ class Runner:
 
     def _begin(self, output_bytes: int) -> None:
         """Put right what the last cell may have left in disorder."""
-        self._interrupts.begin()
         self._interrupts.install()
         self._calls.begin()
         self._guest.output.begin(output_bytes)
@@ -142,7 +141,7 @@ class Runner:
         return value
 
     def _run_deferred(self, program: Program, value: Any) -> Steps:
-        """Await what `asyncio.run` at the end of the cell was given, then clean up as `asyncio.run` does."""
+        """Await what `asyncio.run` at the end of the cell was given, then cancel the tasks it left, as that does."""
         target = program.run_target
         waiting = value if target is None else self.namespace.get(target)
         if type(waiting) is not Deferred:

@@ -103,7 +103,7 @@ class Interpreter:
     @property
     def stack_end(self) -> int:
         """Lowest address of the C stack."""
-        return self._stack_end
+        return self._call("emscripten_stack_get_end")
 
     @property
     def base(self) -> int:
@@ -117,20 +117,14 @@ class Interpreter:
 
     def _boot(self) -> None:
         self._call("emscripten_stack_init")
-        self._limit_stack()
         self._reserve()
         self._install_trampoline()
         self._install_allocator()
         self._call("__wasm_call_ctors")
         self._initialise()
+        self._limit_stack()
         self._install_bridge()
         self._instance.memory.write(self._address("Py_EMSCRIPTEN_SIGNAL_HANDLING"), b"\1")
-
-    def _limit_stack(self) -> None:
-        """Tell CPython of less stack than there is, before it asks."""
-        self._stack_end = self._call("emscripten_stack_get_end")
-        top = self._call("emscripten_stack_get_base")
-        self._call("emscripten_stack_set_limits", top, top - GUARDED_STACK_BYTES)
 
     def _reserve(self) -> None:
         """Start the heap behind the shim's area."""
@@ -170,6 +164,13 @@ class Interpreter:
             self._call("PyInitConfig_GetError", config, place)
             reason = self._memory.cstr(self._memory.u32(place)).decode("utf-8", "replace")
             raise ImageError(f"the interpreter does not start: {reason}{self._said()}")
+
+    def _limit_stack(self) -> None:
+        """Let CPython recurse into GUARDED_STACK_BYTES of the C stack only."""
+        bottom = self._call("emscripten_stack_get_base") - GUARDED_STACK_BYTES
+        state = self._call("PyThreadState_Get")
+        if self._call("PyUnstable_ThreadState_SetStackProtection", state, bottom, GUARDED_STACK_BYTES):
+            raise ImageError("the interpreter does not take a limit of its stack")
 
     def _install_bridge(self) -> None:
         """The built-in module `_host` with `call` and `set_entry`."""

@@ -38,6 +38,8 @@ class _Build:
     linked: Linked
     compiled: Path
     """Machine code of the module that is not baked yet."""
+    guest: dict[str, bytes]
+    """The guest's own package, read once."""
     progress: Progress
 
 
@@ -72,7 +74,7 @@ def _assemble(cache: Path, wheels: list[Wheel], progress: Progress) -> bytes:
     stages = Stages(cache / "stages", progress)
     linked = link(inputs, stages)
     compiled = compile_cached(linked.module.data, linked.module.sha256, False, progress)
-    build = _Build(inputs, stages, linked, compiled, progress)
+    build = _Build(inputs, stages, linked, compiled, guest_package(), progress)
     files = _archive_files(build, wheels)
     packed = archive.pack(files)
     progress("starting the interpreter and taking its snapshot")
@@ -95,7 +97,7 @@ def _archive_files(build: _Build, wheels: list[Wheel]) -> dict[str, bytes]:
     packed = build.inputs.pyodide("python_stdlib.zip").read_bytes()
     plain = archive.stdlib_sources(packed)
     stdlib = _compiled(build, "standard library", plain, plain)
-    ours = guest_package()
+    ours = build.guest
     guest = _compiled(build, "guest package", ours, plain)
     packages: dict[str, bytes] = {}
     reserved = {name.partition("/")[0].removesuffix(".py") for name in (*plain, *ours)} | set(sys.stdlib_module_names)
@@ -143,7 +145,7 @@ def _native_packages(inputs: npm.NpmInputs) -> str:
 def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
     """State after preloading, the shim's address, the names of the loaded modules."""
     interpreter = Interpreter(build.compiled, build.linked, packed)
-    modules = [name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in guest_package()]
+    modules = [name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in build.guest]
     preloaded: list[str] = []
     reports: list[bytes] = []
 
@@ -196,7 +198,7 @@ def _manifest(
         python=info["python"],
         binaryen=npm.BINARYEN_VERSION,
         wasmtime=capi.PINNED_VERSION,
-        guest=guest_hash(),
+        guest=guest_hash(build.guest),
         lock=sha256_file(lock),
         abi=info["abi_version"],
         scratch=base,

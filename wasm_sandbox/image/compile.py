@@ -94,11 +94,18 @@ def entries(cache: Path) -> list[Entry]:
 
 
 def prune(cache: Path, keep: set[str]) -> list[Path]:
-    """Remove compiled modules of images that are not in `keep` (sha256), and those that will not be loaded."""
-    gone = [entry.path for entry in entries(cache) if entry.problem or entry.image not in keep]
-    for path in gone:
-        _remove(path)
-        path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    """Remove compiled modules of images that are not in `keep` (sha256), and those that will not be loaded.
+
+    One that a process is writing now is left alone. So are the empty lock files: who waits for one holds it open.
+    """
+    gone: list[Path] = []
+    for entry in entries(cache):
+        if entry.problem is None and entry.image in keep:
+            continue
+        with entry.path.with_name(entry.path.name + ".lock").open("a+b") as lock:
+            if _try_lock(lock.fileno()):
+                _remove(entry.path)
+                gone.append(entry.path)
     return gone
 
 

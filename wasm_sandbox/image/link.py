@@ -18,7 +18,7 @@ ENGINE_EXPORTS = ("memory", "__mut_scratch", "shim_enter", "shim_reply", "shim_b
 BOOT_EXPORTS = (
     "__stack_pointer", "_PyEM_EMSCRIPTEN_TRAMPOLINE_OFFSET", "_PyRuntime", "Py_EMSCRIPTEN_SIGNAL_HANDLING",
     "__wasm_call_ctors", "emscripten_stack_init", "emscripten_stack_get_end", "emscripten_stack_get_base",
-    "emscripten_stack_set_limits", "emscripten_get_sbrk_ptr",
+    "emscripten_get_sbrk_ptr", "PyThreadState_Get", "PyUnstable_ThreadState_SetStackProtection",
     "malloc", "free", "PyMem_SetAllocator", "PyRun_SimpleString", "PyImport_AddModule", "PyModule_AddFunctions",
     "PyInitConfig_Create", "PyInitConfig_Free", "PyInitConfig_SetInt", "PyInitConfig_SetStr", "PyInitConfig_SetStrList",
     "PyInitConfig_GetError", "Py_InitializeFromInitConfig",

@@ -15,7 +15,7 @@ REFUSE = 0x0005_0000
 """Plus an errno: the call fails with it and nothing happens."""
 ALLOW = 0x7FFF_0000
 
-_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
+_LOAD, _AND, _RETURN, _JUMP = 0x20, 0x54, 0x06, 0x05
 _JUMP_EQUAL, _JUMP_GREATER_OR_EQUAL = 0x15, 0x35
 _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
 _NO_JUMP_BEYOND = 255
@@ -65,7 +65,7 @@ def assemble(rules: Rules) -> bytes:
         code += [_step(_JUMP_GREATER_OR_EQUAL, rules.foreign_from, 0, 1), _step(_RETURN, KILL_PROCESS)]
     for index, number in enumerate(plain):
         code.append(_step(_JUMP_EQUAL, number, len(plain) - index, 0))
-    code += [_step(_JUMP_EQUAL, 0xFFFF_FFFF, 0, 1), _step(_RETURN, ALLOW)]
+    code += [_step(_JUMP, 1), _step(_RETURN, ALLOW)]
     for number, errno in rules.refused.items():
         code += [_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, REFUSE | errno)]
     for number, checks in rules.checked.items():

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 REPORT_BYTES = 8192
 """Bound of a whole report; each text is cut far below that."""
@@ -111,10 +112,11 @@ def decode(data: bytes) -> list[Record]:
     """
     if len(data) > REPORT_BYTES:
         raise ValueError("the report is too long")
-    found = json.loads(data)
-    if not isinstance(found, list):
-        raise ValueError("the report is no list")
-    return [_record(item) for item in found]
+    match json.loads(data):
+        case [*found]:
+            return [_record(item) for item in cast("list[object]", found)]
+        case _:
+            raise ValueError("the report is no list")
 
 
 def _record(item: object) -> Record:

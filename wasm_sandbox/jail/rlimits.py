@@ -14,19 +14,23 @@ if sys.platform != "win32":
     import resource  # at once: behind the jail nothing can be imported
 
 MIB = 1024 * 1024
-DATA_BASE_BYTES = 192 * MIB
-"""Writable memory of a worker before its tenant: interpreter, wasmtime, image (60 MiB), and two thread stacks (88 MiB).
-Measured with `VmData` of a warm worker; docs/design/jail.md has the figures."""
-FRAME_ROOM = 4
-"""A value is in memory at most this often at once: as received, joined, decoded or encoded, and the frame around it."""
+DATA_BASE_BYTES = 96 * MIB
+"""Writable memory of a warm worker without its linear memory: one stack of 80 MiB, interpreter and wasmtime. 83 MiB in
+`VmData` when it was measured (docs/design/jail.md)."""
+FILE_COPIES = 3
+"""A file is in memory at most this often: itself, read, and joined into a frame (or while it grows)."""
+FRAME_COPIES = 4
+"""So is a value on its way: as received, joined, cut out, and in its frame."""
 FRAME_BASE_BYTES = 64 * MIB
+"""Room for code, headers and the heap's own waste."""
 CPU_SLACK_S = 2
 """The host's own watch is finer and comes first; this ends a worker whose host is stopped."""
 
 
 def data_bytes(memory_bytes: int, file_bytes: int, value_bytes: int) -> int:
     """Cap of a worker's writable memory. Address space has none: wasm reserves 4 GiB that it never touches."""
-    return DATA_BASE_BYTES + memory_bytes + 2 * file_bytes + FRAME_ROOM * value_bytes + FRAME_BASE_BYTES
+    copies = FILE_COPIES * file_bytes + FRAME_COPIES * value_bytes
+    return DATA_BASE_BYTES + memory_bytes + copies + FRAME_BASE_BYTES
 
 
 def limit_server() -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+from collections.abc import Mapping
 
 from .bpf import KILL_PROCESS, REFUSE, Check, Rules, assemble
 from .syscalls import Architecture, syscall
 
 WORKER_CALLS = (
-    "read", "write", "readv", "writev", "recvfrom", "sendto", "poll", "ppoll",  # on the channels that are open
-    "close", "shutdown",
+    "recvfrom", "sendto", "poll", "ppoll", "close",  # on the two channels
+    "write", "writev",  # the last words of libc and wasmtime, to the null device
     "futex", "sched_yield", "nanosleep", "clock_nanosleep", "restart_syscall",  # the GIL, locks, waits
-    "clock_gettime", "clock_getres",  # where the vDSO has no clock, and for CPU time
-    "getrandom", "getpid", "getppid", "gettid",
+    "clock_gettime", "clock_getres",  # CPU time, and the clocks where there is no vDSO
+    "getrandom", "getpid", "gettid",
     "brk", "munmap", "mremap", "madvise",  # malloc, and wasm memory
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack",  # wasm traps are signals
     "exit", "exit_group",
@@ -35,7 +36,8 @@ panic looks for its own program. None of these reaches anything."""
 
 SERVER_CALLS = (
     *WORKER_CALLS,
-    "sendmsg", "recvmsg", "select", "pselect6", "wait4", "waitid", "kill", "pidfd_open",  # serving, and reaping
+    "read", "sendmsg", "recvmsg", "shutdown", "select", "pselect6",  # serving
+    "getppid", "wait4", "waitid", "kill", "pidfd_open",  # its children
     "set_robust_list", "set_tid_address", "rseq", "tgkill",  # a new process, and its second thread
     "pipe2", "getsockopt", "getsockname", "fcntl", "fstat", "lseek", "dup2", "dup3", "close_range",
     "mmap", "mprotect",  # an instance maps the image's memory
@@ -106,8 +108,8 @@ def install(code: bytes) -> None:
 def _filter(
     machine: Architecture,
     allowed: list[int],
-    refused: dict[int, int],
-    checked: dict[int, tuple[Check, ...]],
+    refused: Mapping[int, int],
+    checked: Mapping[int, tuple[Check, ...]],
     default: int,
 ) -> bytes:
     return assemble(Rules(machine.audit_arch, machine.foreign_from, allowed, refused, checked, default))

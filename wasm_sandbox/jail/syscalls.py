@@ -68,7 +68,6 @@ _NAMES: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63),
     "readlink": (89, None),
     "readlinkat": (267, 78),
-    "readv": (19, 65),
     "recvfrom": (45, 207),
     "recvmsg": (47, 212),
     "restart_syscall": (219, 128),
@@ -107,15 +106,16 @@ class Architecture:
     """AUDIT_ARCH_*, which the kernel gives to a filter."""
     foreign_from: int | None
     numbers: dict[str, int]
+    _column: int
 
     def known(self, *names: str) -> list[int]:
         """Numbers of those names that this architecture has. KeyError for one that the table does not list."""
-        return [self.numbers[name] for name in names if _NAMES[name] and name in self.numbers]
+        return [number for name in names if (number := _NAMES[name][self._column]) is not None]
 
 
 def _architecture(name: str, column: int, audit_arch: int, foreign_from: int | None) -> Architecture:
-    numbers = {call: row[column] for call, row in _NAMES.items()}
-    return Architecture(name, audit_arch, foreign_from, {call: n for call, n in numbers.items() if n is not None})
+    numbers = {call: number for call, row in _NAMES.items() if (number := row[column]) is not None}
+    return Architecture(name, audit_arch, foreign_from, numbers, column)
 
 
 ARCHITECTURES = {

@@ -19,7 +19,7 @@ from .render import write_json
 from .terminal import write_text
 
 if TYPE_CHECKING:
-    from ..runtime.runtime_core import Isolation, Wall
+    from ..runtime.walls import Isolation, Wall
 
 app = typer.Typer()
 

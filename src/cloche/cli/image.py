@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,6 +20,7 @@ from .failures import complain
 
 app = typer.Typer(no_args_is_help=True, help="The prepared interpreter that every sandbox starts from.")
 
+_NEW_S = 600
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -142,12 +144,12 @@ def _is_used(image: Image) -> bool:
 
 
 def _prune(cache: Path) -> list[Path]:
-    """Remove every cached image but the one in use, and the compiled modules of all others."""
-    used = _used()
-    gone = [path for path in store.images(cache) if path != used]
+    """Remove every cached image but the one in use and the new ones (a build may be checking them); their code too."""
+    used, old = _used(), time.time() - _NEW_S
+    gone = [path for path in store.images(cache) if path != used and path.stat().st_mtime < old]
     for path in gone:
         path.unlink()
-    return gone + compiled.prune(cache, {load_image(used).sha256} if used else set())
+    return gone + compiled.prune(cache, {load_image(path).sha256 for path in _known_images(cache)})
 
 
 def _progress(sentence: str) -> None:

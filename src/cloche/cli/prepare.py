@@ -12,7 +12,8 @@ import threading
 from collections.abc import Sequence
 
 from ..runtime.errors import ClocheError
-from ..runtime.runtime_core import Isolation, default_core
+from ..runtime.runtime_core import default_core
+from ..runtime.walls import Isolation
 from ..wasm_sandbox.image.compile import compiled_module
 from ..wasm_sandbox.image.load import load_image
 from ..wasm_sandbox.image.store import find_image

@@ -74,6 +74,7 @@ class FakeHost:
         self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
         self.cancelled: list[int] = []
         self.on_frame: Callable[[protocol.FromWorker], None] = lambda _: None
+        self.before_cell: Callable[[], None] = lambda: None
         self.refuse_results_over = MAX_FRAME
         self._ready: list[tuple[float, int, bytes, bool, bool]] = []
         self._ran = Ran(protocol.Result(**_EMPTY_RESULT))
@@ -112,7 +113,9 @@ class FakeHost:
         self._ran = ran = Ran(protocol.Result(**_EMPTY_RESULT))
         self._results = 0
         frame = protocol.RunCell(id=1, output_bytes=output_bytes, artifacts=0, artifact_bytes=0)
-        reply = self.entry(protocol.render(frame, (code.encode(), values.encode(inputs or {}, LIMITS))))
+        message = protocol.render(frame, (code.encode(), values.encode(inputs or {}, LIMITS)))
+        self.before_cell()
+        reply = self.entry(message)
         while reply:
             wait, _ = protocol.parse_from_worker(reply, max_bytes=MAX_FRAME)
             assert isinstance(wait, protocol.Wait)
@@ -270,7 +273,11 @@ _PATCHED: dict[Any, tuple[str, ...]] = {
     threading.Thread: ("start",),
     concurrent.futures.ThreadPoolExecutor: ("submit",),
     json: ("loads", "dumps", "JSONDecoder", "encoder"),
-    asyncio: ("SelectorEventLoop", "run") + (("EventLoop",) if hasattr(asyncio, "EventLoop") else ()),
+    asyncio: tuple(
+        name
+        for name in ("SelectorEventLoop", "EventLoop", "run", "_DefaultEventLoopPolicy", "DefaultEventLoopPolicy")
+        if name in vars(asyncio)
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 
@@ -202,3 +203,10 @@ def test_a_thread_says_that_there_are_none(box: FakeHost) -> None:
     error = box.run("import threading\nthreading.Thread(target=print).start()").error
     assert error.type == "RuntimeError"
     assert "no threads" in error.message
+
+
+def test_a_loop_policy_that_is_reset_makes_loops_of_the_sandbox_again(box: FakeHost) -> None:
+    name = "_set_event_loop_policy" if hasattr(asyncio.events, "_set_event_loop_policy") else "set_event_loop_policy"
+    box.run(f"asyncio.events.{name}(None)\nloop = asyncio.new_event_loop()\nloop.close()")
+    assert box.run("type(loop).__name__").value == "CellLoop"
+    assert box.run("asyncio.run(nap(1, 5))").value == 5

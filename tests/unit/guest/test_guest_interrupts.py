@@ -74,6 +74,14 @@ def test_the_interrupt_ends_a_wait(box: FakeHost, code: str) -> None:
     assert box.run("await nap(1, 6)").value == 6
 
 
+def test_an_interrupt_that_is_there_before_the_first_instruction_counts(box: FakeHost) -> None:
+    box.before_cell = _thread.interrupt_main
+    ran = box.run("x = 9")
+    assert (ran.error.type, ran.result.interrupted) == ("KeyboardInterrupt", True)
+    box.before_cell = lambda: None
+    assert box.run("'x' in globals()").value is False
+
+
 def test_an_interrupt_during_repr_keeps_the_result(box: FakeHost) -> None:
     ran = box.run("class A(dict):\n    def __repr__(self):\n        stop()\n        while True: pass\n[A()]")
     assert ran.result.error is None
@@ -151,6 +159,7 @@ def _run_interrupted_at_line(box: FakeHost, nth: int, folder: str) -> bool:
                 _thread.interrupt_main()
         return trace
 
+    box.entry.__self__.interrupts.protect(trace)  # type: ignore[attr-defined]  # no such frame in the real guest
     settrace = sys.settrace
     box.on_frame = lambda frame: settrace(None) if isinstance(frame, protocol.Result) else None
     original = sys.settrace

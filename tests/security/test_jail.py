@@ -1,0 +1,352 @@
+"""The jail around a worker, attacked by native code inside it: a guest that has already broken out of wasm (T5).
+
+Each attack is made twice: in a jailed worker, where it must fail or end the worker, and in one without a jail, where it
+must succeed, so that a test which would pass by itself is seen. Then single walls are tried alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloche.runtime.errors import LimitExceeded, OutOfMemory, WorkerCrashed
+from cloche.runtime.fork_server import ForkServer
+from cloche.runtime.interpreter import WorkerProgram
+from cloche.runtime.limits import Limits
+from cloche.runtime.process_link import ProcessLink
+from cloche.runtime.protocol import RunCell, parse_from_worker, render
+from cloche.runtime.watch import WorkerWatch
+from cloche.wasm_sandbox.jail import report
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made for Linux")
+
+SUPPORT = str(Path(__file__).resolve().parent.parent / "support")
+PROGRAM = WorkerProgram((), "attack_program", SUPPORT)
+FRAME_BYTES = 1024 * 1024
+KILLED = "killed by SIGSYS"
+EVERY_WALL = tuple(report.PURPOSES)
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="this needs a host that is root")
+
+ATTACKS = {
+    "open_file /etc/passwd": "files",
+    "list_folder /": "files",
+    "look_at_file /etc/passwd": "files",
+    "create_file /tmp/pwned-jail": "files",
+    "read_environment self": "files",
+    "make_socket": "network",
+    "make_unix_socket": "network",
+    "fork": "processes",
+    "make_thread": "processes",
+    "run_program": "processes",
+    "kill_host HOST": "processes",
+    "kill_parent": "processes",
+    "trace_host VICTIM": "processes",
+    "hold_process HOST": "processes",
+    "map_code": "memory",
+    "make_code": "memory",
+    "share_memory": "memory",
+    "memory_file": "memory",
+    "raise_limits": "jail",
+    "more_descriptors": "jail",
+    "become_dumpable": "jail",
+    "machine_name": "jail",
+    "door bpf": "kernel",
+    "door io_uring_setup": "kernel",
+    "door userfaultfd": "kernel",
+    "door perf_event_open": "kernel",
+    "door add_key": "kernel",
+    "door setns": "kernel",
+    "door unshare": "kernel",
+    "door process_vm_readv": "kernel",
+    "door ptrace": "kernel",
+    "door clone3": "kernel",
+    "door seccomp": "kernel",
+    "door capset": "kernel",
+    "door personality": "kernel",
+}
+NEED_ROOT = {"door bpf", "door perf_event_open", "door add_key", "door userfaultfd", "trace_host VICTIM"}
+"""Without root the kernel refuses these by itself (or by a sysctl), so that the control may fail."""
+COMPANIONS = {report.USER: (report.RLIMITS,)}
+"""The cap on processes bites for an ordinary user only."""
+ROOT_ATTACKS = ("change_root", "mount", "change_user")
+
+
+@pytest.fixture(scope="module")
+def jailed() -> Iterator[ForkServer]:
+    server = ForkServer(PROGRAM)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[ForkServer]:
+    server = ForkServer(PROGRAM, without=EVERY_WALL)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[int]:
+    """A process of the host that an attack may hit without harm to the test."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    yield pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.finished = False
+        self.text = ""
+
+    def __call__(self, frame: bytes | memoryview) -> None:
+        parsed, parts = parse_from_worker(frame, max_bytes=FRAME_BYTES)
+        self.text += b"".join(map(bytes, parts)).decode()
+        self.finished = parsed.type == "done"
+
+
+def ready(server: ForkServer) -> ProcessLink:
+    link = server.start_worker()
+    link.wait_hello(20)
+    link.frame_bytes = FRAME_BYTES
+    return link
+
+
+def run(link: ProcessLink, source: str) -> str:
+    sink = Sink()
+    cell = RunCell(id=1, output_bytes=0, artifacts=0, artifact_bytes=0)
+    link.request(render(cell, (source.encode(), b"")), sink)
+    return sink.text
+
+
+def attack(server: ForkServer, what: str) -> str:
+    """What became of an attack, in a worker of its own."""
+    link = ready(server)
+    try:
+        return run(link, f"attack {what}")
+    except WorkerCrashed as exc:
+        return KILLED if exc.exit_status == -signal.SIGSYS else f"died: {exc}"
+    finally:
+        link.close(5)
+
+
+def aimed(what: str, victim: int) -> str:
+    return what.replace("HOST", str(os.getpid())).replace("VICTIM", str(victim))
+
+
+# --- the whole jail ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ATTACKS)
+def test_an_attack_from_inside_a_jailed_worker_gains_nothing(jailed: ForkServer, what: str, victim: int) -> None:
+    outcome = attack(jailed, aimed(what, victim))
+    assert outcome == KILLED or outcome.startswith("refused ")
+
+
+@pytest.mark.parametrize("what", ATTACKS)
+def test_the_same_attack_succeeds_where_there_is_no_jail(bare: ForkServer, what: str, victim: int) -> None:
+    if what in NEED_ROOT and os.geteuid() != 0:
+        pytest.skip("the kernel refuses this to an ordinary user anyway")
+    if what == "run_program":
+        assert attack(bare, what) == "died: the worker is gone: it exited with code 0"  # `true` took its place
+    else:
+        assert attack(bare, aimed(what, victim)).startswith("GAINED ")
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("what", ROOT_ATTACKS)
+def test_what_root_may_do_is_gone_too(jailed: ForkServer, bare: ForkServer, what: str) -> None:
+    assert attack(jailed, what) == KILLED
+    if what != "mount":  # which would really change this machine
+        assert attack(bare, what).startswith("GAINED ")
+
+
+def test_the_canary_server_of_the_host_is_out_of_reach(jailed: ForkServer, bare: ForkServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        what = f"connect_to {canary.getsockname()[1]}"
+        assert attack(jailed, what) == KILLED
+        assert attack(bare, what).startswith("GAINED ")
+
+
+def test_a_refusal_that_libc_expects_does_not_kill_the_worker(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    assert run(link, "attack open_file /proc/sys/vm/overcommit_memory") == "refused PermissionError"
+    assert run(link, "nothing") == ""
+    link.close(5)
+
+
+def test_an_abort_is_still_told_from_a_forbidden_call(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    with pytest.raises(WorkerCrashed, match="it was ended by SIGABRT"):
+        run(link, "abort")
+    link.close(5)
+
+
+def test_a_forbidden_call_is_named_as_the_reason(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    with pytest.raises(WorkerCrashed, match=r"it was ended by SIGSYS for a system call that its jail forbids$"):
+        run(link, "attack make_socket")
+    link.close(5)
+
+
+def test_a_killed_worker_leaves_its_neighbour_alone(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    assert attack(jailed, "make_socket") == KILLED
+    assert run(link, "nothing") == ""
+    link.close(5)
+
+
+# --- what the kernel says of it ---------------------------------------------------------------------------------------
+
+
+def test_the_kernel_confirms_the_walls_that_are_reported(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    active = {wall.name for wall in jailed.walls if wall.active}
+    for pid in (jailed.pid, link.pid):
+        status = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        )
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2" if report.SECCOMP in active else "0")
+        if report.CAPABILITIES in active:
+            assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+        if report.PID in active:
+            assert len(status["NSpid"].split()) >= 2
+        if report.USER in active:
+            assert set(status["Uid"].split()) & {"0", str(os.geteuid())} == set()
+            assert status["Groups"].strip() == ""
+    assert status["Threads"] == "2"
+    assert status["Seccomp_filters"] == "2"
+    if os.geteuid() == 0:
+        for space, wall in (("net", report.NETWORK), ("ipc", report.IPC), ("uts", report.UTS), ("mnt", report.ROOT)):
+            ours, theirs = (os.readlink(f"/proc/{pid}/ns/{space}") for pid in (os.getpid(), link.pid))
+            assert (ours != theirs) == (wall in active)
+    link.close(5)
+
+
+# --- one wall alone ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wall", "attacks"),
+    [
+        (report.SECCOMP, ["open_file /etc/passwd", "make_socket", "fork", "kill_host HOST", "door io_uring_setup"]),
+        (report.LANDLOCK, ["open_file /etc/passwd", "list_folder /", "create_file /tmp/pwned-jail", "connect_to PORT"]),
+        (report.NETWORK, ["connect_to PORT"]),
+        (report.PID, ["kill_host HOST", "trace_host VICTIM", "hold_process HOST"]),
+        (report.ROOT, ["open_file /etc/passwd", "create_file /tmp/pwned-jail", "read_environment self"]),
+        (report.RLIMITS, ["more_descriptors", "raise_limits"]),
+        (report.USER, ["kill_host HOST", "change_user", "change_root", "open_file /etc/shadow", "fork"]),
+        (report.CAPABILITIES, ["change_root", "mount", "trace_host VICTIM"]),
+    ],
+)
+def test_a_wall_holds_alone(bare: ForkServer, wall: str, attacks: list[str], victim: int) -> None:
+    """But for `no-new-privileges`, which two of them need."""
+    kept = {wall, report.PRIVILEGES, *COMPANIONS.get(wall, ())}
+    if os.geteuid():
+        kept.add(report.USER_NAMESPACE)  # only inside one may an ordinary user make the others
+    server = ForkServer(PROGRAM, without=[name for name in EVERY_WALL if name not in kept])
+    found = {record.name: record for record in server.walls}
+    try:
+        if not found[wall].active:
+            pytest.skip(f"{wall}: {found[wall].why}")
+        with socket.create_server(("127.0.0.1", 0)) as canary:
+            for what in attacks:
+                exact = aimed(what, victim).replace("PORT", str(canary.getsockname()[1]))
+                if not attack(bare, exact).startswith("GAINED") and what != "mount":
+                    continue  # not to be had here, wall or no wall
+                outcome = attack(server, exact)
+                assert outcome == KILLED or outcome.startswith("refused "), exact
+    finally:
+        server.close()
+
+
+def test_landlock_keeps_abstract_sockets_and_signals_inside(bare: ForkServer) -> None:
+    server = ForkServer(PROGRAM, without=[n for n in EVERY_WALL if n not in (report.PRIVILEGES, report.LANDLOCK)])
+    try:
+        landlock = next(wall for wall in server.walls if wall.name == report.LANDLOCK)
+        if not landlock.active or int(landlock.why.partition("ABI ")[2].rstrip(")").split(",")[0]) < 6:
+            pytest.skip(f"no scopes here: {landlock.why}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(f"\0cloche-test-{os.getpid()}")
+            listener.listen()
+            what = f"connect_to_abstract cloche-test-{os.getpid()}"
+            assert attack(bare, what).startswith("GAINED ")
+            assert attack(server, what) == "refused PermissionError"
+        assert attack(bare, f"kill_host {os.getpid()}").startswith("GAINED ")
+        assert attack(server, f"kill_host {os.getpid()}") == "refused PermissionError"
+    finally:
+        server.close()
+
+
+# --- memory and CPU time ----------------------------------------------------------------------------------------------
+
+
+def test_memory_beyond_the_tenants_limits_is_refused_for_good(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    mib = 1024 * 1024
+    run(link, f"limit_memory {64 * mib} {mib} {mib}")
+    assert run(link, "attack take_memory 400") == "refused OSError"
+    run(link, f"limit_memory {2048 * mib} {mib} {mib}")  # only ever lower
+    assert run(link, "attack take_memory 400") == "refused OSError"
+    assert run(link, "attack take_memory 20").startswith("GAINED")
+    link.close(5)
+
+
+def test_cpu_time_beyond_the_cells_budget_is_ended_by_the_kernel_alone(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    link.cpu_allowed_s = 0.1
+    run(link, "limit_cpu 0.1")
+    with pytest.raises(LimitExceeded) as caught:
+        run(link, "burn")
+    assert (caught.value.limit, caught.value.allowed) == ("cpu_s", 0.1)
+    assert link.exit_status == -signal.SIGXCPU
+    link.close(5)
+
+
+@pytest.fixture
+def watch() -> Iterator[WorkerWatch]:
+    watch = WorkerWatch()
+    yield watch
+    watch.close()
+
+
+def test_cpu_time_beyond_the_budget_is_seen_from_outside_and_ends_the_worker(
+    bare: ForkServer, watch: WorkerWatch
+) -> None:
+    link = ready(bare)
+    watch.add(link, Limits(cpu_s=0.2))
+    with pytest.raises(LimitExceeded, match="CPU time, cpu_s allows 0.2 s") as caught:
+        run(link, "burn")
+    assert caught.value.limit == "cpu_s"
+    assert caught.value.used > 0.2
+    assert link.process.wait(5)
+    link.close(5)
+
+
+def test_memory_beyond_the_cap_is_seen_from_outside_and_ends_the_worker(bare: ForkServer, watch: WorkerWatch) -> None:
+    link = ready(bare)
+    watch.add(link, Limits(memory_mb=64, file_bytes=0, value_bytes=1024))
+    with pytest.raises(OutOfMemory) as caught:
+        run(link, "fill 500")
+    assert caught.value.limit == "memory_mb"
+    assert caught.value.used > caught.value.allowed
+    link.close(5)
+
+
+def test_a_watched_worker_within_its_limits_lives(jailed: ForkServer, watch: WorkerWatch) -> None:
+    link = ready(jailed)
+    watch.add(link, Limits())
+    for _ in range(20):
+        assert run(link, "nothing") == ""
+    assert not link.process.wait(0.5)
+    assert run(link, "nothing") == ""
+    link.close(5)
