@@ -64,7 +64,7 @@ class RunCell(Frame):
     output_bytes: int
     artifacts: int
     artifact_bytes: int
-    cpu_s: float = 30.0
+    cpu_s: Annotated[float, Range(0, 1e12)] = 30.0
     """The kernel ends the worker at this CPU time, a little late; the host's own watch comes first."""
 
 

@@ -78,7 +78,9 @@ def prepared(probe: Probe, canaries: Canaries, *, deadline_s: float, memory_mb: 
 def repaired() -> dict[str, Probe]:
     """Probes that trip over themselves, with the one line out of the way that makes them; the originals run as well."""
     probe = probes()["brg-26"]  # it patches `json.dumps` and then what that calls: endless recursion, no frame at all
-    text = "\n".join(line for line in probe.text.splitlines() if "JSONEncoder.encode = " not in line and line != HANDLER)
+    text = "\n".join(
+        line for line in probe.text.splitlines() if "JSONEncoder.encode = " not in line and line != HANDLER
+    )
     return {"brg-26": dataclasses.replace(probe, text=text + "\n")}
 
 

@@ -64,7 +64,10 @@ def run_native(
     seen.contacts = canaries.server.contacts - contacts
     seen.hits = canaries.server.hits(probe.id) - hits
     seen.pwned = canaries.pwned()
-    seen.stdout, seen.stderr, seen.secret_calls = *map(_text, (paths["stdout"], paths["stderr"])), len(_text(paths["calls"]))
+    seen.stdout, seen.stderr, seen.secret_calls = (
+        *map(_text, (paths["stdout"], paths["stderr"])),
+        len(_text(paths["calls"])),
+    )
     if report := _text(paths["report"]):
         _read_report(json.loads(report), seen)
     elif status is not None:

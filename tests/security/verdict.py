@@ -114,9 +114,7 @@ FORGED_AS_ARGUMENT = frozenset({"brg-16"})
 """Sends FORGED to `echo` on purpose, as data."""
 MAY_CRASH = frozenset({"hp-11", "hp-12", "proc-15", "res-11", "res-12"})
 MAY_BREAK_PROTOCOL = frozenset({"brg-27"})
-MUST_TIME_OUT = frozenset(
-    f"res-{number}" for number in ("01", "02", "05", "07", "21", "22", "23", "26", "27", "30")
-)
+MUST_TIME_OUT = frozenset(f"res-{number}" for number in ("01", "02", "05", "07", "21", "22", "23", "26", "27", "30"))
 MAY_TIME_OUT = frozenset({"res-03", "res-12", "res-15", "res-28", "brg-22"})
 NEEDS_CTYPES = frozenset({"fs-13", "net-15", "proc-08", "proc-12"})
 """They import ctypes unguarded, which is not part of the sandbox: the ImportError is what stops them."""

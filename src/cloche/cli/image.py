@@ -149,7 +149,8 @@ def _prune(cache: Path) -> list[Path]:
     gone = [path for path in store.images(cache) if path != used and path.stat().st_mtime < old]
     for path in gone:
         path.unlink()
-    return gone + compiled.prune(cache, {load_image(path).sha256 for path in _known_images(cache)})
+    known = [_summary(path)["sha256"] for path in _known_images(cache)]  # None for one that is damaged
+    return gone + compiled.prune(cache, {digest for digest in known if digest})
 
 
 def _progress(sentence: str) -> None:
