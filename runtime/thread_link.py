@@ -41,7 +41,7 @@ class ThreadLink:
                 raise WorkerCrashed("the instance is gone")
             self._serving = True
 
-        def send(frame: bytes) -> None:
+        def send(frame: bytes | memoryview) -> None:
             on_frame(frame)
 
         try:
@@ -72,7 +72,7 @@ class ThreadLink:
         with self._gate:
             if self._serving:
                 return
-        self._host.instance.close()
+        self._host.close()
 
     def _leave(self) -> None:
         with self._gate:
@@ -80,7 +80,7 @@ class ThreadLink:
             if not self._gone:
                 self._host.instance.clear_interrupt()  # what the guest has not seen was not meant for the next request
                 return
-        self._host.instance.close()
+        self._host.close()
 
 
 class ThreadSource:

@@ -25,7 +25,10 @@ class Refused(Exception):
 def call(instance: Instance, message: int, length: int) -> int:
     """Give the message to the instance's `host_call`; put a short reply into the shim's buffer. Its length, or -1."""
     try:
-        reply = instance.host_call(instance.memory.read(message, length))
+        if length <= SCRATCH_BYTES:
+            reply = instance.host_call(instance.memory.read(message, length))
+        else:
+            reply = _call_in_place(instance, message, length)
     except Refused:
         return REFUSED
     if len(reply) <= SCRATCH_BYTES:
@@ -33,6 +36,18 @@ def call(instance: Instance, message: int, length: int) -> int:
     else:
         instance.pending_reply = reply
     return len(reply)
+
+
+def _call_in_place(instance: Instance, message: int, length: int) -> bytes:
+    """The same for a long message, without a copy: the guest stands still until then and cannot change it."""
+    view = instance.memory.view(message, length)
+    try:
+        return instance.host_call(view)
+    finally:
+        try:
+            view.release()
+        except BufferError:  # a traceback holds a part of it: then the memory must outlive this instance
+            instance.keep_memory = True
 
 
 def fetch(instance: Instance, target: int) -> None:

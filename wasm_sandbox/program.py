@@ -35,9 +35,7 @@ def load_program(image: str, sha256: str, compiled: str) -> Program:
     def make_guest(jail: Jail) -> GuestHost:
         world = World(_NO_TENANT_SEED)
         files = FileSystem(base_files, 0, 0, world.time_ns, random=world.random)
-        guest = GuestHost(engine.instance(world, files, memory_bytes=WARM_MEMORY_BYTES), world, files, jail)
-        guest.warm_up()
-        return guest
+        return GuestHost(engine.instance(world, files, memory_bytes=WARM_MEMORY_BYTES), world, files, jail)
 
     hello: dict[str, object] = {
         "type": "hello",

@@ -18,8 +18,9 @@ from .host_calls import Refused
 from .instance import Instance, Trapped
 from .world import World
 
-Send = Callable[[bytes], None]
-Ask = Callable[[bytes], bytes]
+Send = Callable[[bytes | memoryview], None]
+"""Takes a whole frame; a view is good only until it returns."""
+Ask = Callable[[bytes | memoryview], bytes]
 
 ARTIFACT_FOLDER = "/out"
 _PREFIX = struct.Struct("<II")
@@ -37,6 +38,9 @@ class ProcessLimits(Protocol):
     def limit_cpu(self, more_s: float) -> None:
         """Cap the CPU time of what follows."""
         ...
+
+
+_LONGEST_START = max(map(len, _ONE_WAY + _QUESTIONS))
 
 
 class GuestHost:
@@ -85,8 +89,13 @@ class GuestHost:
         """Stop the guest for good, if the engine can. Any thread."""
         return self.instance.request_trap()
 
-    def warm_up(self) -> None:
-        """Enter the guest once with nothing to do, so that a later start finds its pages in place."""
+    def close(self) -> None:
+        """Free the instance and its files. It must not be running."""
+        self.instance.close()
+        self._files.close()
+
+    def rehearse(self) -> None:
+        """Let the guest run one cell in private: the tenant's first then finds its pages in place. Leaves no trace."""
         self.instance.enter(build_frame({"type": "noop", "attachments": []}))
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -163,26 +172,35 @@ class GuestHost:
 
     # --- the guest's side ---------------------------------------------------------------------------------------------
 
-    def _host_call(self, message: bytes) -> bytes:
+    def _host_call(self, message: bytes | memoryview) -> bytes:
         """A message of the guest: a frame of one of its own types, passed on as it is."""
         if self._send is None or self._ask is None:
             raise Refused
-        if message.startswith(_ONE_WAY, _PREFIX.size):
+        if not _is_one_frame(message):
+            raise Refused
+        start = bytes(message[_PREFIX.size : _PREFIX.size + _LONGEST_START])
+        if start.startswith(_ONE_WAY):
             self._send(message)
             return b""
-        if message.startswith(_QUESTIONS, _PREFIX.size):
+        if start.startswith(_QUESTIONS):
             return self._ask(message)
         raise Refused
 
     def _question(self, idle: bytes) -> bytes:
         """Pass on what an idle guest waits for. It may only wait: anything else is a broken guest."""
-        if self._ask is None or not idle.startswith(_QUESTIONS[1], _PREFIX.size):
+        if self._ask is None or not _is_one_frame(idle) or not idle.startswith(_QUESTIONS[1], _PREFIX.size):
             raise Trapped("the guest's entry function returned something that is no `wait`")
         return self._ask(idle)
 
     def _emit(self, header: dict[str, Any], parts: tuple[bytes, ...] = ()) -> None:
         if self._send is not None:
             self._send(build_frame(header, parts))
+
+
+def _is_one_frame(message: bytes | memoryview) -> bool:
+    """By its own length. Behind the first of two frames in one message a guest could hide what only a worker may say,
+    such as the `done` of a cell that runs on."""
+    return len(message) >= _PREFIX.size and _PREFIX.unpack_from(message)[0] == len(message) - 4
 
 
 _HANDLERS: dict[str, Callable[[GuestHost, dict[str, Any], list[memoryview], bytes], None]] = {

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from .runtime.errors import SandboxFileError as SandboxFileError
     from .runtime.errors import TimedOut as TimedOut
     from .runtime.errors import UsedAfterFork as UsedAfterFork
+    from .runtime.errors import WallMissing as WallMissing
     from .runtime.errors import WorkerCrashed as WorkerCrashed
     from .runtime.limits import Limits as Limits
+    from .runtime.policy import Policy as Policy
     from .runtime.runtime import Runtime as Runtime
     from .runtime.sandbox import Sandbox as Sandbox
     from .runtime.tools import Tool as Tool
@@ -73,6 +75,7 @@ _MODULES = {
     "ModelReply": "agents.messages",
     "OpenAIModel": "agents.models.openai",
     "OutOfMemory": "runtime.errors",
+    "Policy": "runtime.policy",
     "PoolExhausted": "runtime.errors",
     "ProtocolError": "runtime.errors",
     "RecordingModel": "agents.models.recording",
@@ -93,6 +96,7 @@ _MODULES = {
     "Tool": "runtime.tools",
     "ToolError": "runtime.tools",
     "UsedAfterFork": "runtime.errors",
+    "WallMissing": "runtime.errors",
     "WorkerCrashed": "runtime.errors",
     "tool": "runtime.tools",
 }
@@ -118,6 +122,7 @@ __all__ = [
     "ModelReply",
     "OpenAIModel",
     "OutOfMemory",
+    "Policy",
     "PoolExhausted",
     "ProtocolError",
     "RecordingModel",
@@ -138,6 +143,7 @@ __all__ = [
     "Tool",
     "ToolError",
     "UsedAfterFork",
+    "WallMissing",
     "WorkerCrashed",
     "tool",
 ]

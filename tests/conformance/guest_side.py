@@ -90,7 +90,13 @@ def bridge_versions(support: Any) -> None:
     internals.suppress_immortalization = lambda suppress: None
     internals.get_immortalize_deferred = lambda: False
     builtins.__dict__.setdefault("__annotations__", {})  # a module's own are made when they are asked for
+    policy: Any = importlib.import_module("asyncio.events")._AbstractEventLoopPolicy
+    policy.get_child_watcher = _no_child_watcher
     support.use_resources = ()  # no network, no long CPU tests: regrtest's default
+
+
+def _no_child_watcher(self: object) -> None:
+    raise NotImplementedError
 
 
 def run(modules: list[str], left_out: list[str], loops: bool) -> dict[str, object]:

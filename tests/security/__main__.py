@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .corpus import probes
 from .harness import open_range
-from .verdict import Seen, judge
+from .seen import Seen
+from .verdict import judge
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
                 findings = judge(seen)
                 failures += bool(findings)
                 _show(isolation, seen, findings, brief=options.brief)
-    print(f"{failures} of {len(names) * len(isolations)} runs with findings")
+    _say(f"{failures} of {len(names) * len(isolations)} runs with findings")
     return 1 if failures else 0
 
 
@@ -39,15 +40,19 @@ def _show(isolation: str, seen: Seen, findings: list[str], *, brief: bool) -> No
     error = f" {seen.error_type}" if seen.error_type else ""
     memory = f"host +{seen.host_growth_bytes >> 20} MiB, worker {seen.worker_peak_bytes >> 20} MiB"
     last = next((line for line in reversed(seen.stdout.splitlines()) if seen.probe.id in line), "")
-    print(
+    _say(
         f"{seen.probe.id:8} {isolation:7} {seen.outcome}{error} {seen.wall_s:.2f} s, {memory}, "
         f"ping {seen.slowest_ping_s:.2f} s {'FOUND' if findings else 'held'} | {ascii(last[:90])}"
     )
     for finding in findings:
-        print(f"    ! {ascii(finding[:500])}")
+        _say(f"    ! {ascii(finding[:500])}")
     if not brief:
-        print(ascii(seen.said[:2000]).replace("\\n", "\n    "))
+        _say(ascii(seen.said[:2000]).replace("\\n", "\n    "))
     sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def probes() -> dict[str, Probe]:
 
 def _read(path: Path) -> Probe:
     text = path.read_text(encoding="utf-8")
-    fields = dict(found.groups() for line in text.splitlines() if (found := _HEADER.fullmatch(line)))
+    found = filter(None, map(_HEADER.fullmatch, text.splitlines()))
+    fields: dict[str, str] = {line[1]: line[2] for line in found}
     if fields["id"] != path.stem:
         raise ValueError(f"{path.name} says that it is {fields['id']}")
     return Probe(

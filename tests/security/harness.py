@@ -16,7 +16,7 @@ from cloche import Cell, ClocheError, Limits, Runtime, Sandbox, TimedOut
 
 from .canaries import Canaries, planted
 from .corpus import Probe, prepared
-from .verdict import HEADROOM_BYTES, Artifact, Seen
+from .seen import HEADROOM_BYTES, Artifact, Seen
 from .watch import WorkerWatch, audit, logs, memory_bytes, reset_peak
 
 MIB = 1024 * 1024
@@ -185,7 +185,7 @@ class _Shot:
     def _run(self) -> None:
         try:
             self._end = self._box.run(self._code)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, the verdict is over it
             self._end = exc
         self._ended = time.monotonic()
 

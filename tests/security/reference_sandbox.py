@@ -1,6 +1,6 @@
 """Sandboxes that hold nothing, as positive controls: a probe that does not get through here shows nothing.
 
-`run_native` is a plain Python with the rights of the test, `run_pyodide` stock Pyodide under Deno with every permission.
+`run_native` is a plain Python with the rights of the test, `run_pyodide` stock Pyodide under Deno with all permissions.
 Both give the same record as the harness for cloche, so that the same verdict speaks about all three. The probes are
 harmless even there, by their own ceilings and a few rlimits.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .canaries import Canaries
 from .corpus import Probe, prepared
-from .verdict import Seen
+from .seen import Seen
 
 HERE = Path(__file__).resolve().parent
 DEADLINE_S = 0.5

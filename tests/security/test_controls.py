@@ -17,7 +17,8 @@ from cloche.wasm_sandbox.image.store import cache_dir
 from .canaries import planted
 from .corpus import Probe, probes, repaired
 from .reference_sandbox import run_native, run_pyodide
-from .verdict import Seen, judge
+from .seen import Seen
+from .verdict import judge
 
 pytestmark = [
     pytest.mark.security,
@@ -72,9 +73,12 @@ def fired(seen: Seen) -> set[str]:
 def attack(probe: Probe) -> Seen:
     plant = probe.pair or ("per-01a" if probe.id == "per-10" else None)
     # not pytest's own folder, which is too deep for a probe that searches from the root downwards
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as child:
-        with planted(Path(folder)) as canaries:
-            return run_native(probe, canaries, Path(child), planted_by=probes()[plant] if plant else None)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as child,
+        planted(Path(folder)) as canaries,
+    ):
+        return run_native(probe, canaries, Path(child), planted_by=probes()[plant] if plant else None)
 
 
 def test_every_probe_has_a_control_or_a_reason_to_have_none() -> None:

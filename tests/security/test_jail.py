@@ -7,6 +7,7 @@ must succeed, so that a test which would pass by itself is seen. Then single wal
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -15,12 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from cloche.runtime.errors import LimitExceeded, OutOfMemory, WorkerCrashed
+from cloche.runtime import process_source
+from cloche.runtime.config import RuntimeConfig
+from cloche.runtime.errors import LimitExceeded, OutOfMemory, WallMissing, WorkerCrashed
 from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.interpreter import WorkerProgram
 from cloche.runtime.limits import Limits
+from cloche.runtime.policy import Policy
 from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.protocol import RunCell, parse_from_worker, render
+from cloche.runtime.runtime import Runtime
 from cloche.runtime.watch import WorkerWatch
 from cloche.wasm_sandbox.jail import report
 
@@ -285,6 +290,51 @@ def test_landlock_keeps_abstract_sockets_and_signals_inside(bare: ForkServer) ->
         assert attack(server, f"kill_host {os.getpid()}") == "refused PermissionError"
     finally:
         server.close()
+
+
+# --- life and death ---------------------------------------------------------------------------------------------------
+
+
+def test_all_die_with_the_process_that_only_waits() -> None:
+    server = ForkServer(PROGRAM)
+    links = [ready(server) for _ in range(2)]
+    pidfds = [os.pidfd_open(pid) for pid in (server.pid, *(link.pid or 0 for link in links))]
+    try:
+        os.kill(os.getpgid(server.pid), signal.SIGKILL)  # the leader of the session is the one that the host started
+        assert all(select.select([pidfd], [], [], 5)[0] for pidfd in pidfds)
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+        server.close()
+        for link in links:
+            link.close(5)
+
+
+def test_a_policy_refuses_a_fork_server_without_its_walls(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers: list[ForkServer] = []
+
+    def make(_image: Path | None) -> ForkServer:
+        servers.append(ForkServer(PROGRAM, without=[report.LANDLOCK]))
+        return servers[-1]
+
+    monkeypatch.setattr(process_source, "worker_maker", make)
+    source = process_source.ProcessSource(RuntimeConfig(policy=Policy(require_walls={report.LANDLOCK})))
+    with pytest.raises(WallMissing, match="landlock: left out by its caller"):
+        source.prepare()
+    assert not servers[0].alive
+    source.close()
+
+    content = process_source.ProcessSource(RuntimeConfig(policy=Policy(require_walls={report.SECCOMP})))
+    content.prepare()
+    content.close()
+
+
+def test_the_walls_of_this_machine_are_known_without_an_image(jailed: ForkServer, tmp_path: Path) -> None:
+    with Runtime(image=tmp_path / "none.wasm") as runtime:
+        walls = {wall.name: wall.active for wall in runtime.walls()}
+    assert walls == {"wasm": True, "process": True, "outside-watch": True} | {
+        wall.name: wall.active for wall in jailed.walls
+    }
 
 
 # --- memory and CPU time ----------------------------------------------------------------------------------------------

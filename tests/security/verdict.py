@@ -1,4 +1,4 @@
-"""What was seen while a probe ran, and the verdict over it: a list of findings, empty when the sandbox held.
+"""The verdict over what was seen while a probe ran: a list of findings, empty when the sandbox held.
 
 The rule: every check reads the same record, whether cloche made it or the weak reference sandbox, so that a check which
 never fires there has shown nothing. `GENERAL` goes for all probes, `BY_PROBE` has what single headers ask for.
@@ -10,100 +10,17 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from .canaries import TOKEN
-from .corpus import Probe
+from .seen import Seen, walk, words
 
 GRACE_S = 2.0
 """From the deadline to the outcome. Generous: suites run on loaded machines; the benchmark holds the real figure."""
 MAX_REPR = 16_384
 MAX_ERROR = 64 * 1024
 PING_S = 5.0
-HEADROOM_BYTES = 64 * 2**20
-"""What a host may take above what limits allow, allocator slack included."""
 PLANTED = "CANARY-PLANT"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    name: str
-    data: bytes
-
-
-@dataclass(slots=True, kw_only=True)
-class Seen:
-    """One run of one probe, seen from the host."""
-
-    probe: Probe
-    outcome: str
-    """"cell", the class of the error that the call raised, "hang", or "host died"."""
-    message: str = ""
-    """Of that error."""
-    stdout: str = ""
-    stderr: str = ""
-    cut: bool = False
-    value: object = None
-    value_repr: str = ""
-    value_error: str = ""
-    error_type: str = ""
-    error_text: str = ""
-    """Message and traceback of the guest's own exception."""
-    artifacts: tuple[Artifact, ...] = ()
-    limits: tuple[str, ...] = ()
-    wall_s: float = 0.0
-    deadline_s: float = 0.0
-    final_answer: bool = False
-    """The probe had a tool to hand its value to."""
-    output_bytes: int = 0
-    """The cap of this run."""
-    log: list[str] = field(default_factory=list)
-    printed: str = ""
-    """What the host process itself wrote to its stdout and stderr."""
-    tool_arguments: list[object] = field(default_factory=list)
-    """What the granted tools were called with."""
-    secret_calls: int = 0
-    hits: int = 0
-    contacts: int = 0
-    pwned: list[str] = field(default_factory=list)
-    audit: list[str] = field(default_factory=list)
-    """Files opened under the canary's folder and classes looked up by pickle, in the host process."""
-    host_growth_bytes: int = 0
-    host_budget_bytes: int = HEADROOM_BYTES
-    worker_peak_bytes: int = 0
-    worker_budget_bytes: int = 0
-    """0: there is no worker process."""
-    worker_children: int = 0
-    worker_environ: int = 0
-    """Bytes of the worker's environment."""
-    worker_left: bool = False
-    """The worker outlived its sandbox."""
-    neighbour: str = ""
-    """What went wrong in another sandbox meanwhile."""
-    slowest_ping_s: float = 0.0
-    next_session: str = ""
-    """What went wrong in a fresh sandbox afterwards."""
-
-    @property
-    def said(self) -> str:
-        return self.stdout + self.stderr
-
-    def texts(self) -> dict[str, str]:
-        """Everything that a caller, a log or a terminal could get to see."""
-        return {
-            "stdout": self.stdout,
-            "stderr": self.stderr,
-            "value": "\n".join(_words(self.value)),
-            "value_repr": self.value_repr,
-            "value_error": self.value_error,
-            "error": self.error_type + self.error_text,
-            "message": self.message,
-            "artifacts": "\n".join(_words([(artifact.name, artifact.data) for artifact in self.artifacts])),
-            "log": "\n".join(self.log),
-            "host output": self.printed,
-            "tool arguments": "\n".join(_words(self.tool_arguments)),
-        }
 
 
 Check = Callable[[Seen], Iterable[str]]
@@ -224,12 +141,12 @@ def attack_took_place(seen: Seen) -> Iterable[str]:
 
 def forged_is_only_output(seen: Seen) -> Iterable[str]:
     name = seen.probe.id
-    words = {"stdout", "stderr"}
+    theirs = {"stdout", "stderr"}
     if name in GUEST_OWN_WORDS:
-        words |= {"error", "value_repr", "value_error"}
+        theirs |= {"error", "value_repr", "value_error"}
     if name in FORGED_AS_ARGUMENT:
-        words |= {"tool arguments"}
-    forged = [where for where, text in seen.texts().items() if f"FORGED:{name}" in text and where not in words]
+        theirs |= {"tool arguments"}
+    forged = [where for where, text in seen.texts().items() if f"FORGED:{name}" in text and where not in theirs]
     if forged:
         yield f"FORGED in {', '.join(forged)}"
 
@@ -291,9 +208,9 @@ def tools_saw_plain_data(seen: Seen) -> Iterable[str]:
 
 
 def no_text_became_structure(seen: Seen) -> Iterable[str]:
-    keys = [key for value in _walk(seen.tool_arguments) if isinstance(value, dict) for key in value]
-    if any(str(key).startswith(("tool", "FORGED", "x")) for key in keys):
-        yield f"injected keys: {keys}"
+    injected = [word for word in words(seen.tool_arguments) if word.startswith(("tool", "FORGED", "secret"))]
+    if injected:
+        yield f"injected: {injected}"
 
 
 def round_trip_is_exact(seen: Seen) -> Iterable[str]:
@@ -334,7 +251,7 @@ def is_the_guests_interrupt(seen: Seen) -> Iterable[str]:
 
 
 def output_is_cut(seen: Seen) -> Iterable[str]:
-    if not seen.cut:
+    if not seen.cut and seen.outcome == "cell":  # on a slow machine the deadline may come first
         yield "no mark that output was cut"
 
 
@@ -356,30 +273,32 @@ def guest_holds_no_nonce(seen: Seen) -> Iterable[str]:
         yield "something like a token lies in guest memory; no decision of the host may rest on it: " + seen.stdout
 
 
-def _walk(value: object) -> Iterable[object]:
-    yield value
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _walk(key)
-            yield from _walk(item)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            yield from _walk(item)
-
-
-def _words(value: object) -> Iterable[str]:
-    """The texts inside; numbers cannot hold a token, and some are too large to print."""
-    for item in _walk(value):
-        if isinstance(item, str | bytes):
-            yield item if isinstance(item, str) else item.decode("latin-1")
-
-
-_PLAIN = {"NoneType", "bool", "int", "float", "str", "bytes", "list", "tuple", "dict", "set", "frozenset", "complex"}
-_PLAIN |= {"Decimal", "datetime", "date", "time", "timedelta", "timezone"}
+_PLAIN = frozenset(
+    {
+        "NoneType",
+        "bool",
+        "int",
+        "float",
+        "str",
+        "bytes",
+        "list",
+        "tuple",
+        "dict",
+        "set",
+        "frozenset",
+        "complex",
+        "Decimal",
+        "datetime",
+        "date",
+        "time",
+        "timedelta",
+        "timezone",
+    }
+)
 
 
 def _strange_types(value: object) -> Iterable[str]:
-    yield from (type(item).__name__ for item in _walk(value) if type(item).__name__ not in _PLAIN)
+    yield from (type(item).__name__ for item in walk(value) if type(item).__name__ not in _PLAIN)
 
 
 BY_PROBE: dict[str, tuple[Check, ...]] = {

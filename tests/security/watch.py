@@ -8,13 +8,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 from cloche import Sandbox
 
-from .verdict import Seen
+from .seen import Seen
 
+GONE_S = 2.0
+"""A worker that was killed for what it did is reaped by another thread."""
 _PROC = Path("/proc")
 _heard: list[tuple[str, list[str]]] = []
 """Folders that are watched now, and where to note what happens there."""
@@ -44,8 +48,16 @@ class WorkerWatch:
     def check_gone(self, seen: Seen) -> None:
         """Once its sandbox is closed."""
         if self.pid is not None:
-            with contextlib.suppress(OSError):
-                seen.worker_left = "\nState:\tZ" not in (_PROC / f"{self.pid}/status").read_text(encoding="utf-8")
+            give_up_at = time.monotonic() + GONE_S
+            while self._alive() and time.monotonic() < give_up_at:
+                threading.Event().wait(0.01)
+            seen.worker_left = self._alive()
+
+    def _alive(self) -> bool:
+        try:
+            return "\nState:\tZ" not in (_PROC / f"{self.pid}/status").read_text(encoding="utf-8")
+        except OSError:
+            return False
 
 
 def memory_bytes(field: str, pid: int | str = "self") -> int:

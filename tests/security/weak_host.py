@@ -15,7 +15,8 @@ import resource
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 
 class WeakHost:
@@ -41,14 +42,14 @@ class WeakHost:
             file.write(b"x")
         return self.secret
 
-    def tool(self, name: str) -> object:
+    def tool(self, name: str) -> Callable[..., object]:
         return {"echo": self.echo, "secret_tool": self.secret_tool}[name]
 
     def call_tool_bridge(self, name: object, args: object = (), *_rest: object) -> object:
         """Lies in the guest's builtins: brg-07."""
         if isinstance(name, dict):
-            name, args = name["name"], name.get("args", ())
-        return self.tool(str(name))(*args) if isinstance(args, list | tuple) else self.tool(str(name))()  # type: ignore[operator]
+            name = cast("dict[str, object]", name)["name"]
+        return self.tool(str(name))(args)
 
     # --- the bridge: text made of values (brg-22), pickle (brg-09, brg-23), replies found in output (brg-19) ----------
 
@@ -76,7 +77,7 @@ class WeakHost:
         x = self.unpickled(request["x"])
         json.dumps(x).encode("utf-8").decode()  # cycles: brg-14
         str(x).encode("utf-8")  # a log that cannot take every text: brg-13
-        return self.tool(request["tool"])(x)  # type: ignore[operator]
+        return self.tool(request["tool"])(x)
 
     def unpickled(self, value: object) -> object:
         if isinstance(value, str) and value.startswith("pickle:"):
@@ -103,14 +104,14 @@ class WeakHost:
     # --- one cell -----------------------------------------------------------------------------------------------------
 
     def run(self, code: str) -> tuple[str, str, str]:
-        """Outcome, error type and error text of one cell. No deadline, no caps, the guest's exceptions taken for ours."""
+        """Outcome, error type and error text of one cell. No deadline, no caps, exceptions taken for ours."""
         names = {"__name__": "__main__", "echo": self.guest_echo, "final_answer": self.answers.append}
         __builtins__.call_tool_bridge = self.call_tool_bridge  # type: ignore[attr-defined]
         try:
-            exec(compile(code, "<cell>", "exec"), names)  # noqa: S102
+            exec(compile(code, "<cell>", "exec"), names)
         except KeyboardInterrupt:
             return "TimedOut", "", ""  # hp-10
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # as such hosts do
             text = f"{exc!r}\n{traceback.format_exc()}"  # reads files, has no bound: hp-07, hp-17, hp-18, hp-19
             return "cell", type(exc).__name__, text
         sys.stdout.flush()  # hp-12
@@ -121,7 +122,7 @@ class WeakHost:
             if "result" in found or found.get("type") in ("result", "final_answer"):
                 self.value = found.get("result", found.get("value"))
             elif found.get("method") == "tool_call":
-                self.tool(dict(found["params"])["name"])()  # type: ignore[call-overload,operator]
+                self.tool(cast("dict[str, str]", found["params"])["name"])()
 
     def render_answers(self) -> list[object]:
         """The host looks at objects of the guest: hp-01..05, hp-22, hp-28."""
@@ -167,7 +168,7 @@ def main() -> None:
         config = json.load(file)
     resource.setrlimit(resource.RLIMIT_AS, (config["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512 * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512 * 2**20, 512 * 2**20))
     warnings.simplefilter("always")
     for number, path in ((1, config["stdout"]), (2, config["stderr"])):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -22,8 +22,8 @@ from cloche.wasm_sandbox.worker import Program
 
 PREFIX = struct.Struct("<II")
 _fork = os.fork
-Send = Callable[[bytes], None]
-Ask = Callable[[bytes], bytes]
+Send = Callable[[bytes | memoryview], None]
+Ask = Callable[[bytes | memoryview], bytes]
 
 
 def made(header: dict[str, object], *parts: bytes) -> bytes:
@@ -60,6 +60,9 @@ class FakeGuest:
 
     def interrupt(self) -> None:
         self.interrupted.set()
+
+    def rehearse(self) -> None:
+        """Nothing to touch."""
 
     def clear_interrupt(self) -> None:
         self.interrupted.clear()

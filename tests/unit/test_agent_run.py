@@ -20,6 +20,7 @@ from cloche.runtime.errors import CannotCross, ConfigError, PoolExhausted
 from cloche.runtime.fake_link import FakeSource
 from cloche.runtime.limits import Limits
 from cloche.runtime.runtime import Runtime
+from cloche.runtime.tools import Tool
 
 BOUND_S = 10.0
 QUICK = Limits(wall_s=0.05)
@@ -125,6 +126,40 @@ def test_the_first_answer_counts_whatever_the_guest_does_afterwards(runtime: Run
     code = block('ask_tool ["final_answer", 1]', 'ask_tool ["final_answer", 2]', "crash")
     result = agent_for(runtime, code).run("Add.")
     assert (result.output, result.stop_reason, result.steps[0].is_final) == (1, "final", True)
+
+
+class TwoAnswers:
+    """A sandbox whose guest has two calls of `final_answer` in flight; the real one refuses the second only later."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self.tools = {entry.name: entry for entry in tools}
+        self.closed = False
+
+    async def __aenter__(self) -> TwoAnswers:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.closed = True
+
+    async def run(self, code: str, *rest: object, **options: object) -> Cell:
+        self.tools["final_answer"]("first")
+        self.tools["final_answer"]("second")
+        return Cell()
+
+    async def reset(self) -> None:
+        raise AssertionError("nothing was lost")
+
+
+def test_of_two_answers_in_flight_the_first_counts_and_a_given_sandbox_is_closed() -> None:
+    made: list[TwoAnswers] = []
+
+    def open_box(tools: Sequence[Tool]) -> TwoAnswers:
+        made.append(TwoAnswers(tools))
+        return made[-1]
+
+    agent = CodeAgent([get_price], ScriptedModel([block("x")]), sandbox=open_box)
+    assert agent.run("Add.").output == "first"
+    assert (list(made[0].tools), made[0].closed) == (["get_price", "final_answer"], True)
 
 
 # --- mistakes of the model --------------------------------------------------------------------------------------------

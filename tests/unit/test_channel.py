@@ -108,6 +108,9 @@ class Flag:
     def interrupt(self) -> None:
         self.up = True
 
+    def rehearse(self) -> None:
+        """Nothing to touch."""
+
     def clear_interrupt(self) -> None:
         self.up = False
 

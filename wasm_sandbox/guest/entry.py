@@ -18,7 +18,7 @@ from .calls import Calls
 from .frames import Failure, Outcome
 from .interrupts import Interrupts
 from .loop import CellLoop
-from .rehearsal import rehearse
+from .rehearsal import rehearse_for_image, rehearse_for_lease
 from .runner import Runner
 from .streams import Output
 from .tools import ToolBox
@@ -49,7 +49,7 @@ class Guest:
         self._lost = _result_of("SystemError", "the cell's result was lost: the sandbox ran out of memory or stack")
 
     def entry(self, message: bytes) -> bytes:
-        """One frame of the host in; `b""` or a `wait` frame out. A frame of another type does nothing."""
+        """One frame of the host in; `b""` or a `wait` frame out. `noop` only warms up."""
         try:
             header, parts = frames.parse(message)
             kind = header["type"]
@@ -62,6 +62,9 @@ class Guest:
                 return self._resume()
             if kind == "start":
                 self._start(header, parts)
+            elif kind == "noop":
+                rehearse_for_lease(Guest)
+                self.interrupts.install()
         except BaseException:  # the guest runner: nothing may leave, see above
             self._cell = None
             self._send_lost()
@@ -127,7 +130,7 @@ class Guest:
 
 def install() -> None:
     """Make the guest of this interpreter and set `_host.entry`."""
-    rehearse(Guest)
+    rehearse_for_image(Guest)
     host = import_module("_host")
     guest = Guest(host.call)
     guest.patch()

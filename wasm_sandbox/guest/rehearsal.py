@@ -1,7 +1,8 @@
-"""A rehearsal while the image is built: what a first cell makes late is then in the image already.
+"""Rehearsals: what a first cell makes late is there already.
 
 CPython specialises bytecode, fills caches and makes some tables at first use; each of that would dirty pages of every
-new sandbox. So some small cells run once, in a throw-away guest with a host of its own, before memory is baked.
+new sandbox. So while the image is built, cells like those that will come run some times in a throw-away guest with a
+host of its own. A warm worker, too, rehearses one small cell before it is leased: its pages are then in place.
 
 Rule: nothing of it may be seen afterwards. All that a cell leaves in the interpreter is put back here.
 """
@@ -29,7 +30,15 @@ _TOOL = {
 }
 _CELLS = (
     "1+1",
-    "x = 2\nx * 3",
+    "x = 2\nx * 3.5",
+    "import math\nround(math.sqrt(sum(i * i for i in range(20))), 3)",
+    "import json, re, datetime\njson.loads(json.dumps({'a': [1, 2.5, None, 'é']}))",
+    "re.sub(r'(\\w+)-(?P<n>\\d+)', r'\\g<n>', 'tea-12'), datetime.datetime(2026, 1, 1).isoformat()",
+    "from dataclasses import dataclass\n@dataclass\nclass Tea:\n    name: str\n    price: float = 1.0\nTea('green')",
+    "class Base:\n    def f(self, x): return x + 1\nb = Base()\nsorted((b.f(i) for i in range(9)), reverse=True)",
+    "try:\n    {}['x']\nexcept KeyError as exc:\n    text = f'{exc!r:>10} {1.5:,.2f}'\ntext.strip().split()",
+    "sum({name: rehearse(n) for n, name in enumerate(('tea', 'milk'))}.values())",
+    "import asyncio\nasync def main():\n    await asyncio.sleep(0)\n    return 1\nasyncio.run(main())",
     "import json, math\nfor i in range(3):\n    print(i, json.dumps([i]))\n[{'a': (1, 2.5, 'b')}, None]",
     "rehearse(3) + rehearse(n=4)",
     "import asyncio\nawait asyncio.gather(rehearse.aio(1), asyncio.sleep(0))",
@@ -38,17 +47,30 @@ _CELLS = (
     "f(",
     "undefined_name",
 )
+_ROUNDS = 8
+"""CPython specialises a function's bytecode in its first few runs."""
+
+MakeGuest = Callable[[Callable[[bytes], bytes]], "Guest"]
 
 
-def rehearse(make_guest: Callable[[Callable[[bytes], bytes]], Guest]) -> None:
-    """Run the cells. Raises RuntimeError when the guest does not answer as it should: then the image is no good."""
+def rehearse_for_image(make_guest: MakeGuest) -> None:
+    """All cells, while the image is built. Raises RuntimeError when the guest does not answer: the image is no good."""
+    _rehearse(make_guest, _CELLS * _ROUNDS)
+
+
+def rehearse_for_lease(make_guest: MakeGuest) -> None:
+    """One small cell, in a worker that waits for its tenant."""
+    _rehearse(make_guest, _CELLS[:1])
+
+
+def _rehearse(make_guest: MakeGuest, cells: tuple[str, ...]) -> None:
     host = _Host()
     modules, streams, cache = sys.modules.copy(), _streams(), linecache.cache.copy()
     handler = signal.getsignal(signal.SIGINT)
     guest = make_guest(host.call)
     try:
         guest.entry(_start())
-        for source in _CELLS * 2:
+        for source in cells:
             host.serve(guest, source)
     finally:
         guest.drop_loop()

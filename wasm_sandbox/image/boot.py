@@ -28,7 +28,7 @@ T = TypeVar("T")
 STDLIB_PATH = "/lib/python314.zip"
 BUFFER_BYTES = 65536
 INTERRUPT_AT, BUFFER_AT, REFUSAL_AT, ALLOCATOR_AT = 8, 16, 65552, 65600
-RESERVED = 65600 + 1024 + 262144
+RESERVED = 65600 + 1024 + 262144 + 524288
 """The shim's area; shim.wat documents it."""
 _REFUSAL = b"the host refused this call\0"
 GUARDED_STACK_BYTES = 2 << 20
@@ -80,7 +80,7 @@ class Interpreter:
         except Trapped as exc:
             raise ImageError(f"the interpreter does not start: {exc}{self._said()}") from exc
 
-    def run(self, script: str, answer: Callable[[bytes], bytes]) -> None:
+    def run(self, script: str, answer: Callable[[bytes | memoryview], bytes]) -> None:
         """Run a script in `__main__`. `answer` serves its `_host.call`.
 
         Raises:

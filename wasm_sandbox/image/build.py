@@ -149,7 +149,8 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
     preloaded: list[str] = []
     reports: list[bytes] = []
 
-    def answer(message: bytes) -> bytes:
+    def answer(sent: bytes | memoryview) -> bytes:
+        message = bytes(sent)
         if message == b"guest modules":
             return " ".join(modules).encode()
         if not message.startswith(b"preloaded"):
@@ -157,12 +158,12 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
         preloaded.extend(message.removeprefix(b"preloaded").decode().split("\n"))
         return b""
 
-    def take(message: bytes) -> bytes:
-        reports.append(message)
+    def take(message: bytes | memoryview) -> bytes:
+        reports.append(bytes(message))
         return b""
 
     try:
-        for name in ("guest_preload.py", "guest_warm_up.py", "guest_install.py"):
+        for name in ("guest_preload.py", "guest_install.py"):
             interpreter.run(_script(name), answer)
         snapshot, base, low = interpreter.snapshot(), interpreter.base, interpreter.stack_end
         interpreter.run(_script("guest_report.py"), take)

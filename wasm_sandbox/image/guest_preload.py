@@ -1,4 +1,4 @@
-"""Runs inside the guest while an image is built, before guest_warm_up.py: imports what cells and the runner need."""
+"""Runs inside the guest while an image is built, before guest_install.py: imports what cells and the runner need."""
 
 import importlib
 

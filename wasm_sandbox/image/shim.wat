@@ -8,6 +8,7 @@
 ;;  +65552  text of the OSError for a refused call, written by boot.py
 ;;  +65600  the allocator's state:  +0 heads of the free lists  +260 next fresh block  +520 last fresh block (65 words each)
 ;;          +1024 one byte per 16 KiB of address space: the size class of the pool there, 0 for memory of dlmalloc
+;; +328768  two bytes per 16 KiB of address space: scratch of $reclaim, zero between its calls
 (module
  (type $t3 (func (param i32 i32 i32) (result i32)))
  (type $t2 (func (param i32 i32) (result i32)))
@@ -127,9 +128,67 @@
   (call $bytes_data (global.get $reply)))
 
  ;; ---- the small-object allocator: 64 size classes of 8 bytes, pools of 16 KiB, LIFO free lists; larger ones are dlmalloc's
+ ;; Where the free blocks of p's pool are counted, less 328768.
+ (func $pool_count (param $p i32) (result i32)
+  (i32.add (global.get $base) (i32.shl (i32.shr_u (local.get $p) (i32.const 14)) (i32.const 1))))
+
+ ;; Memory is short: pools with no block in use go back to dlmalloc. 1 if there was one.
+ ;; For each class, its free list is walked three times: count the blocks per pool; unlink those of full pools, whose
+ ;; count goes on from the top bit downwards; zero the counts.
+ (func $reclaim (result i32) (local $class i32) (local $full i32) (local $lists i32) (local $p i32) (local $next i32)
+  (local $link i32) (local $count i32) (local $n i32) (local $freed i32)
+  (local.set $class (i32.const 1))
+  (loop $classes
+   (local.set $full (i32.div_u (i32.const 2048) (local.get $class)))
+   (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
+   (local.set $p (i32.load offset=65600 (local.get $lists)))
+   (block $counted (loop $blocks
+    (br_if $counted (i32.eqz (local.get $p)))
+    (local.set $count (call $pool_count (local.get $p)))
+    (i32.store16 offset=328768 (local.get $count)
+     (i32.add (i32.load16_u offset=328768 (local.get $count)) (i32.const 1)))
+    (local.set $p (i32.load (local.get $p)))
+    (br $blocks)))
+   (local.set $p (i32.load offset=65600 (local.get $lists)))
+   (local.set $link (i32.add (local.get $lists) (i32.const 65600)))
+   (block $unlinked (loop $blocks
+    (br_if $unlinked (i32.eqz (local.get $p)))
+    (local.set $next (i32.load (local.get $p)))
+    (local.set $count (call $pool_count (local.get $p)))
+    (local.set $n (i32.load16_u offset=328768 (local.get $count)))
+    (if (i32.eq (local.get $n) (local.get $full)) (then
+     (local.set $n (i32.or (local.get $n) (i32.const 0x8000)))))
+    (if (i32.and (local.get $n) (i32.const 0x8000))
+     (then
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (i32.store16 offset=328768 (local.get $count) (local.get $n))
+      (if (i32.eq (local.get $n) (i32.const 0x8000)) (then
+       (i32.store16 offset=328768 (local.get $count) (i32.const 0))
+       (i32.store8 offset=66624 (i32.add (global.get $base) (i32.shr_u (local.get $p) (i32.const 14))) (i32.const 0))
+       (call $free (i32.and (local.get $p) (i32.const -16384)))
+       (local.set $freed (i32.const 1)))))
+     (else
+      (i32.store (local.get $link) (local.get $p))
+      (local.set $link (local.get $p))))
+    (local.set $p (local.get $next))
+    (br $blocks)))
+   (i32.store (local.get $link) (i32.const 0))
+   (local.set $p (i32.load offset=65600 (local.get $lists)))
+   (block $zeroed (loop $blocks
+    (br_if $zeroed (i32.eqz (local.get $p)))
+    (i32.store16 offset=328768 (call $pool_count (local.get $p)) (i32.const 0))
+    (local.set $p (i32.load (local.get $p)))
+    (br $blocks)))
+   (local.set $class (i32.add (local.get $class) (i32.const 1)))
+   (br_if $classes (i32.le_u (local.get $class) (i32.const 64))))
+  (local.get $freed))
+
  (func $refill (param $class i32) (result i32) (local $p i32) (local $lists i32)
   (local.set $p (call $aligned_alloc (i32.const 16384) (i32.const 16384)))
-  (if (i32.eqz (local.get $p)) (then (return (i32.const 0))))
+  (if (i32.eqz (local.get $p)) (then
+   (if (i32.eqz (call $reclaim)) (then (return (i32.const 0))))
+   (local.set $p (call $aligned_alloc (i32.const 16384) (i32.const 16384)))
+   (if (i32.eqz (local.get $p)) (then (return (i32.const 0))))))
   (i32.store8 offset=66624 (i32.add (global.get $base) (i32.shr_u (local.get $p) (i32.const 14))) (local.get $class))
   (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
   (i32.store offset=65860 (local.get $lists) (i32.add (local.get $p) (i32.shl (local.get $class) (i32.const 3))))
@@ -138,7 +197,10 @@
   (local.get $p))
 
  (func $small_malloc (param $n i32) (result i32) (local $class i32) (local $lists i32) (local $p i32)
-  (if (i32.gt_u (local.get $n) (i32.const 512)) (then (return (call $malloc (local.get $n)))))
+  (if (i32.gt_u (local.get $n) (i32.const 512)) (then
+   (local.set $p (call $malloc (local.get $n)))
+   (if (local.get $p) (then (return (local.get $p))))
+   (return (if (result i32) (call $reclaim) (then (call $malloc (local.get $n))) (else (i32.const 0))))))
   (local.set $class (i32.shr_u (i32.add (local.get $n) (i32.const 7)) (i32.const 3)))
   (local.set $class (i32.add (local.get $class) (i32.eqz (local.get $class))))
   (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
@@ -164,7 +226,11 @@
   (if (i32.eqz (local.get $p)) (then (return (call $small_malloc (local.get $n)))))
   (local.set $class (i32.load8_u offset=66624 (i32.add (global.get $base) (i32.shr_u (local.get $p) (i32.const 14)))))
   (if (i32.eqz (local.get $class)) (then
-   (return (call $realloc (local.get $p) (select (local.get $n) (i32.const 1) (local.get $n))))))
+   (local.set $n (select (local.get $n) (i32.const 1) (local.get $n)))
+   (local.set $new (call $realloc (local.get $p) (local.get $n)))
+   (if (local.get $new) (then (return (local.get $new))))
+   (return (if (result i32) (call $reclaim)
+    (then (call $realloc (local.get $p) (local.get $n))) (else (i32.const 0))))))
   (local.set $old (i32.shl (local.get $class) (i32.const 3)))
   (if (i32.le_u (local.get $n) (local.get $old)) (then
    ;; shrinking to less than half is worth a move
@@ -178,7 +244,11 @@
 
  (func $small_calloc (param $count i32) (param $size i32) (result i32) (local $n i64) (local $p i32)
   (local.set $n (i64.mul (i64.extend_i32_u (local.get $count)) (i64.extend_i32_u (local.get $size))))
-  (if (i64.gt_u (local.get $n) (i64.const 512)) (then (return (call $calloc (local.get $count) (local.get $size)))))
+  (if (i64.gt_u (local.get $n) (i64.const 512)) (then
+   (local.set $p (call $calloc (local.get $count) (local.get $size)))
+   (if (local.get $p) (then (return (local.get $p))))
+   (return (if (result i32) (call $reclaim)
+    (then (call $calloc (local.get $count) (local.get $size))) (else (i32.const 0))))))
   (local.set $p (call $small_malloc (i32.wrap_i64 (local.get $n))))
   (if (local.get $p) (then (memory.fill (local.get $p) (i32.const 0) (i32.wrap_i64 (local.get $n)))))
   (local.get $p))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import landlock, namespaces, report, rlimits, seccomp
 from .report import Record, Report
@@ -27,6 +27,7 @@ class Jail:
     """Template of the workers' seccomp filter; None where there is none."""
     limits: bool
     """Workers set their resource limits."""
+    _cpu: rlimits.CpuLimit = field(default_factory=rlimits.CpuLimit)
 
     def seal(self, descriptors: int) -> None:
         """Close the jail around this worker, all its threads, for good. `descriptors`: the highest open one plus one.
@@ -47,7 +48,7 @@ class Jail:
     def limit_cpu(self, more_s: float) -> None:
         """Cap the CPU time of what follows. Raises OSError."""
         if self.limits:
-            rlimits.limit_cpu(more_s)
+            self._cpu.allow(more_s)
 
 
 NO_JAIL = Jail((), None, limits=False)
@@ -93,7 +94,7 @@ def _leave_this_machine(notes: Report, number: int) -> None:
     notes.raise_wall(report.UTS, namespaces.hide_machine_name)
     notes.raise_wall(report.ROOT, namespaces.empty_root)
     if notes.raise_wall(report.PID, namespaces.make_pid_namespace):
-        namespaces.go_on_as_process_1()
+        namespaces.go_on_as_process_1(number, leave_user=notes.wants(report.USER))
     if privileged:
         leave_user()
 

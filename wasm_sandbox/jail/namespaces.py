@@ -6,6 +6,7 @@ of it needs a process with one thread, and is done once per fork server, so that
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -116,17 +117,22 @@ def make_pid_namespace() -> None:
     unshare(_NEW_PID)
 
 
-def go_on_as_process_1() -> None:
+def go_on_as_process_1(number: int, *, leave_user: bool) -> None:
     """Fork process 1 of the new pid namespace and go on as it; what called this stays behind and ends when it ends.
 
     All processes of the namespace die with process 1; `die_with_parent` makes that one die with the process that stays.
+    For that signal the latter needs the right to send it: it becomes the same user, if the other will (`leave_user`).
 
     Raises:
         OSError: no process is left. The caller must end: its first worker would be process 1.
     """
     pid = os.fork()
-    if pid:
-        _wait_for(pid)
+    if pid == 0:
+        return
+    if leave_user:
+        with contextlib.suppress(OSError):  # then process 1 cannot do it either
+            become_nobody(number)
+    _wait_for(pid)
 
 
 def die_with_parent() -> None:

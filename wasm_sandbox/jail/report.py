@@ -86,6 +86,10 @@ class Report:
     def note(self, name: str, active: bool, why: str) -> None:
         self._records[name] = Record(name, active, why[:TEXT_BYTES])
 
+    def wants(self, name: str) -> bool:
+        """False for a wall that is left out on purpose."""
+        return name not in self._without
+
     def active(self, name: str) -> bool:
         return name in self._records and self._records[name].active
 

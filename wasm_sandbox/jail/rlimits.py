@@ -66,12 +66,21 @@ def limit_memory(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
 
 
-def limit_cpu(more_s: float) -> None:
-    """SIGXCPU ends this process after `more_s` further CPU seconds, rounded up, and a short slack.
+class CpuLimit:
+    """The CPU time after which SIGXCPU ends this process. Each cell moves it, so the hard limit stays."""
 
-    Raises:
-        OSError: refused.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = math.ceil(time.process_time() + more_s) + CPU_SLACK_S
-    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+    def __init__(self) -> None:
+        self._soft = 0
+
+    def allow(self, more_s: float) -> None:
+        """`more_s` further CPU seconds, rounded up, and a short slack. Mostly costs a look at the clock.
+
+        Raises:
+            OSError: refused.
+        """
+        soft = math.ceil(time.process_time() + more_s) + CPU_SLACK_S
+        if soft == self._soft:
+            return
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+        self._soft = soft
