@@ -25,6 +25,7 @@ from .output import OnOutput
 from .runtime_core import core_of
 from .sandbox_core import SandboxCore, State, check_options
 from .tools import Tool
+from .work import split_paths
 
 if TYPE_CHECKING:
     from typing import Self
@@ -82,11 +83,11 @@ class AsyncSandbox:
 
     async def read_file(self, path: str | PurePath) -> bytes:
         """The bytes of a file of the sandbox's own file system, as `Sandbox.read_file`."""
-        return (await _settled(self._core.begin_read(path)))[0]
+        return await _settled(self._core.begin_read(path))
 
     async def list_files(self) -> list[str]:
         """Paths of the plain files that the guest or `write_file` made."""
-        return list((await _settled(self._core.begin_list()))[1])
+        return split_paths(await _settled(self._core.begin_list()))
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the cell that runs now; nothing if none does. From any thread, never blocks."""

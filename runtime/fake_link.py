@@ -101,13 +101,13 @@ class FakeLink:
         header = cell.request
         if isinstance(header, WriteFile):
             self.files[header.path] = bytes(cell.parts[0])
-            cell.send(FileDone(error=None, paths=()))
+            cell.send(FileDone(error=None))
         elif isinstance(header, ReadFile) and header.path in self.files:
-            cell.send(FileDone(error=None, paths=()), self.files[header.path])
+            cell.send(FileDone(error=None), self.files[header.path])
         elif isinstance(header, ListFiles):
-            cell.send(FileDone(error=None, paths=tuple(sorted(self.files))))
+            cell.send(FileDone(error=None), "\0".join(sorted(self.files)).encode())
         else:
-            cell.send(FileDone(error="no such file", paths=()))
+            cell.send(FileDone(error="no such file"))
 
 
 class FakeCell:

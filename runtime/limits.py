@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .bounded import Bounded, bounded
+from .framing import MAX_HEADER_BYTES
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -59,3 +60,8 @@ class Limits(Bounded):
 
     def __post_init__(self) -> None:
         self.check()
+
+
+def longest_frame(limits: Limits) -> int:
+    """Bytes of the longest frame of any request: one file may be as large as all files together."""
+    return max(limits.frame_bytes, limits.file_bytes + MAX_HEADER_BYTES + 8)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import ClocheError, PoolExhausted, RuntimeClosed, UsedAfterFork, WorkerCrashed
-from .limits import Limits
+from .limits import Limits, longest_frame
 from .process_link import ProcessLink
 from .worker_makers import WorkerMaker
 
@@ -90,7 +90,7 @@ class WorkerPool:
         link = self._warm_or_place(give_up_at)
         if link is None:
             link = self._start(give_up_at)
-        link.frame_bytes = limits.frame_bytes
+        link.frame_bytes = longest_frame(limits)
         self._after_lease()
         return link
 

@@ -19,6 +19,7 @@ from .output import OnOutput
 from .runtime_core import core_of
 from .sandbox_core import SandboxCore, State, check_options
 from .tools import Tool
+from .work import split_paths
 
 if TYPE_CHECKING:
     from typing import Self
@@ -109,11 +110,11 @@ class Sandbox:
         Raises:
             SandboxFileError: no such file.
         """
-        return _settled(self._core.begin_read(path))[0]
+        return _settled(self._core.begin_read(path))
 
     def list_files(self) -> list[str]:
         """Paths of the plain files that the guest or `write_file` made."""
-        return list(_settled(self._core.begin_list())[1])
+        return split_paths(_settled(self._core.begin_list()))
 
     def interrupt(self) -> None:
         """KeyboardInterrupt in the cell that runs now; nothing if none does. From any thread, never blocks."""

@@ -141,16 +141,16 @@ class SandboxCore:
             raise
         return self._launch(work, link, started, allowed_s)
 
-    def begin_write(self, path: str | PurePath, data: bytes | str) -> Execution[tuple[bytes, tuple[str, ...]]]:
+    def begin_write(self, path: str | PurePath, data: bytes | str) -> Execution[bytes]:
         return self._begin_file(write_work(path, data, self.limits))
 
-    def begin_read(self, path: str | PurePath) -> Execution[tuple[bytes, tuple[str, ...]]]:
+    def begin_read(self, path: str | PurePath) -> Execution[bytes]:
         return self._begin_file(FileWork(ReadFile(path=checked_path(path)), self.limits))
 
-    def begin_list(self) -> Execution[tuple[bytes, tuple[str, ...]]]:
+    def begin_list(self) -> Execution[bytes]:
         return self._begin_file(FileWork(ListFiles(), self.limits))
 
-    def _begin_file(self, work: FileWork) -> Execution[tuple[bytes, tuple[str, ...]]]:
+    def _begin_file(self, work: FileWork) -> Execution[bytes]:
         link = self._claim()
         return self._launch(work, link, time.monotonic(), self.runtime.config.request_deadline_s)
 

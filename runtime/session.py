@@ -35,6 +35,7 @@ from .protocol import (
     Wait,
     parse_from_worker,
     render,
+    render_cell,
 )
 from .tools import Function, Tool, ToolTable
 from .values import BadValue, CrossError, ValueLimits, ValueTooLarge, decode, encode
@@ -121,7 +122,7 @@ class Session:
             artifact_bytes=limits.artifact_bytes,
             cpu_s=limits.cpu_s,
         )
-        return render(frame, attachments)
+        return render_cell(frame, attachments)
 
     def on_frame(self, frame: bytes | memoryview) -> bytes | None:
         """Take a frame of the worker; the frame to answer with, or None.

@@ -9,8 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from .errors import ConfigError, ProtocolError, SandboxFileError
-from .framing import MAX_HEADER_BYTES
-from .limits import Limits
+from .limits import Limits, longest_frame
 from .protocol import FileDone, FromWorker, ListFiles, ReadFile, Ready, WriteFile, parse_from_worker, render
 
 if TYPE_CHECKING:
@@ -69,14 +68,13 @@ class FileWork(_SmallWork):
     """One file request. The caller's path is checked here, the file system's own rules hold in the worker."""
 
     def __init__(self, request: WriteFile | ReadFile | ListFiles, limits: Limits, data: bytes | None = None) -> None:
-        # One file may be as large as all files together, whatever a frame of the guest may be.
-        max_bytes = max(limits.frame_bytes, limits.file_bytes + MAX_HEADER_BYTES + 8)
-        super().__init__(render(request, () if data is None else (data,)), ReplySink(FileDone, max_bytes))
+        sink = ReplySink(FileDone, longest_frame(limits))
+        super().__init__(render(request, () if data is None else (data,)), sink)
         self._path = "" if isinstance(request, ListFiles) else request.path
-        self._reads = isinstance(request, ReadFile)
+        self._asks = not isinstance(request, WriteFile)
 
-    def finish(self) -> tuple[bytes, tuple[str, ...]]:
-        """Bytes of the file that was read, and the paths that were listed.
+    def finish(self) -> bytes:
+        """Bytes of the file that was read, or the paths that were listed with NUL between them.
 
         Raises:
             SandboxFileError: the file system refused.
@@ -86,9 +84,17 @@ class FileWork(_SmallWork):
             raise ProtocolError("a file request without an answer")
         if reply.error is not None:
             raise SandboxFileError(f"{self._path}: {reply.error}", path=self._path)
-        if len(self.sink.parts) != int(self._reads):
+        if len(self.sink.parts) != int(self._asks):
             raise ProtocolError(f"{len(self.sink.parts)} attachments in the answer to a file request")
-        return (self.sink.parts[0] if self._reads else b""), reply.paths
+        return self.sink.parts[0] if self._asks else b""
+
+
+def split_paths(listed: bytes) -> list[str]:
+    """The paths of a `list_files`. Raises ProtocolError for what is no text."""
+    try:
+        return str(listed, "utf-8").split("\0") if listed else []
+    except UnicodeDecodeError:
+        raise ProtocolError("a list of paths that is no text") from None
 
 
 def write_work(path: object, data: object, limits: Limits) -> FileWork:

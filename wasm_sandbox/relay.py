@@ -138,22 +138,18 @@ class GuestHost:
         self._file_request(lambda: self._files.read_file(header["path"]))
 
     def _list_files(self, _header: dict[str, Any], _attachments: list[memoryview], _frame: bytes) -> None:
-        self._file_request(self._files.list_files)
+        self._file_request(lambda: "\0".join(self._files.list_files()).encode())
 
-    def _file_request(self, action: Callable[[], bytes | list[str] | None]) -> None:
+    def _file_request(self, action: Callable[[], bytes | None]) -> None:
         error: str | None = None
-        paths: list[str] = []
         parts: tuple[bytes, ...] = ()
         try:
             found = action()
         except FsError as exc:
             error = str(exc)
         else:
-            if isinstance(found, bytes):
-                parts = (found,)
-            elif found is not None:
-                paths = found
-        header = {"type": "file_done", "error": error, "paths": paths, "attachments": [len(part) for part in parts]}
+            parts = () if found is None else (found,)
+        header = {"type": "file_done", "error": error, "attachments": [len(part) for part in parts]}
         self._emit(header, parts)
 
     def _artifacts(self, marker: int, count: int, size: int) -> tuple[list[tuple[str, bytes]], int]:

@@ -186,7 +186,7 @@ def test_long_messages_are_freed_after_each_entry(box: Box) -> None:
 
 
 def test_the_interrupt_flag_raises_keyboard_interrupt_and_is_taken_once(box: Box) -> None:
-    def interrupt(message: bytes) -> bytes:
+    def interrupt(message: bytes | memoryview) -> bytes:
         box.instance.interrupt()
         return message
 

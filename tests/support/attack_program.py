@@ -22,8 +22,8 @@ from cloche.wasm_sandbox.jail import Jail
 from cloche.wasm_sandbox.relay import build_frame
 from cloche.wasm_sandbox.worker import Program
 
-Send = Callable[[bytes], None]
-Ask = Callable[[bytes], bytes]
+Send = Callable[[bytes | memoryview], None]
+Ask = Callable[[bytes | memoryview], bytes]
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -282,6 +282,9 @@ class Attacker:
 
     def interrupt(self) -> None:
         self._interrupted.set()
+
+    def rehearse(self) -> None:
+        """Nothing to touch."""
 
     def clear_interrupt(self) -> None:
         self._interrupted.clear()

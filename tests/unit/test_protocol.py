@@ -13,11 +13,13 @@ from cloche.runtime.errors import ProtocolError
 from cloche.runtime.framing import encode_frame, split_attachments, split_frame
 from cloche.runtime.protocol import (
     FromWorker,
+    RunCell,
     ToolResult,
     ToWorker,
     parse_from_worker,
     parse_to_worker,
     render,
+    render_cell,
     render_tool_result,
 )
 
@@ -54,6 +56,12 @@ def test_the_quick_way_to_a_tool_result_writes_the_same_bytes(ok: bool, end_cell
     frame = ToolResult(id=2**53 - 1, ok=ok, end_cell=end_cell)
 
     assert render_tool_result(2**53 - 1, ok, end_cell, b"abc") == render(frame, (b"abc",))
+
+
+def test_the_quick_way_to_a_cell_writes_the_same_bytes() -> None:
+    frame = RunCell(id=7, output_bytes=1, artifacts=2, artifact_bytes=3, cpu_s=0.25)
+
+    assert render_cell(frame, (b"1+1", b"\0{0")) == render(frame, (b"1+1", b"\0{0"))
 
 
 @pytest.mark.parametrize(
@@ -134,5 +142,5 @@ def test_the_schema_is_the_one_that_protocol_version_1_stands_for() -> None:
         "wait": ["any_result", "timeout_s"],
         "result": ["ended_by_tool", "error", "has_value", "interrupted", "value_error", "value_repr"],
         "done": ["artifacts", "artifacts_dropped", "cpu_s", "id", "memory_bytes"],
-        "file_done": ["error", "paths"],
+        "file_done": ["error"],
     }  # fmt: skip

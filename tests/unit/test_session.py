@@ -360,7 +360,7 @@ ARGUMENTS = encode([["tea"], {}], VALUES)
     [
         (Hello(protocol_version=1, engine="x", image="ab" * 32), (), "hello while a cell runs"),
         (Ready(), (), "ready while a cell runs"),
-        (FileDone(error=None, paths=()), (), "file_done while a cell runs"),
+        (FileDone(error=None), (), "file_done while a cell runs"),
         (Output(stream="stdout"), (), "output with 0 attachments, 1 are due"),
         (Output(stream="stdout"), (b"a", b"b"), "output with 2 attachments, 1 are due"),
         (ToolCall(id=0, name="get_price"), (), "tool_call with 0 attachments, 1 are due"),

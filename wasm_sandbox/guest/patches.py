@@ -97,9 +97,10 @@ def _use_loop(current_loop: Callable[[], CellLoop], new_loop: Callable[[], CellL
             return current_loop() if loop is None or loop.is_closed() else loop
 
     set_policy(CellPolicy())
-    # `set_event_loop_policy(None)`, common in test suites, makes one of these
-    name = "_DefaultEventLoopPolicy" if hasattr(asyncio, "_DefaultEventLoopPolicy") else "DefaultEventLoopPolicy"
-    setattr(asyncio, name, CellPolicy)
+    # `set_event_loop_policy(None)`, common in test suites, makes one of the second (3.14) or the first
+    for owner, name in ((asyncio, "DefaultEventLoopPolicy"), (asyncio.unix_events, "_DefaultEventLoopPolicy")):
+        if name in vars(owner):
+            setattr(owner, name, CellPolicy)
     for name in ("EventLoop", "SelectorEventLoop"):
         if hasattr(asyncio, name):
             setattr(asyncio, name, new_loop)

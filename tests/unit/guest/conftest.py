@@ -274,10 +274,9 @@ _PATCHED: dict[Any, tuple[str, ...]] = {
     concurrent.futures.ThreadPoolExecutor: ("submit",),
     json: ("loads", "dumps", "JSONDecoder", "encoder"),
     asyncio: tuple(
-        name
-        for name in ("SelectorEventLoop", "EventLoop", "run", "_DefaultEventLoopPolicy", "DefaultEventLoopPolicy")
-        if name in vars(asyncio)
+        name for name in ("SelectorEventLoop", "EventLoop", "run", "DefaultEventLoopPolicy") if name in vars(asyncio)
     ),
+    asyncio.unix_events: tuple(name for name in ("_DefaultEventLoopPolicy",) if name in vars(asyncio.unix_events)),
 }
 
 
