@@ -114,4 +114,6 @@ class Cell:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    """Cut, and on one line: a cell's repr ends up in terminals and logs, and this text is the guest's."""
+    shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)

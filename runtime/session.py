@@ -315,7 +315,11 @@ class _RunningCell:
         )
 
     def _limit_hits(self) -> tuple[LimitHit, ...]:
-        hits = [*self._hits, *tuple(self.calls.hits.values())]
+        found = self.calls.hits.copy()
+        for hit in self._hits:
+            known = found.get(hit.limit)
+            found[hit.limit] = hit if known is None or known.used < hit.used else known
+        hits = list(found.values())
         if self.output.cut:
             hits.append(LimitHit("output_bytes", self.output.total_bytes, self._limits.output_bytes))
         if self.done is not None and self.done.artifacts_dropped:

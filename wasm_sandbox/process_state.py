@@ -26,6 +26,7 @@ def prepare(name: str) -> None:
     runs; this process ends when the host does. Its children inherit all of it. `name` is what `ps` and `top` show.
     """
     _wipe_environment()
+    _offer_to_the_oom_killer()
     os.umask(0o077)
     os.chdir("/")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -78,6 +79,15 @@ def _wipe_environment() -> None:
             ctypes.memset(at, 0, len(ctypes.string_at(at)))
             index += 1
     os.environ.clear()
+
+
+def _offer_to_the_oom_killer() -> None:
+    """A machine without memory ends a worker before anything else. Inherited; a worker cannot take it back."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+    except OSError:
+        return
 
 
 def _name_process(name: ctypes.Array[ctypes.c_char]) -> None:

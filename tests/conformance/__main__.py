@@ -1,4 +1,4 @@
-"""`python -m tests.conformance [module ...]`: run, print a line per module, write what happened as JSON."""
+"""`python -m tests.conformance [module ...]`: a line per module, what happened as JSON, and the page for the docs."""
 
 from __future__ import annotations
 
@@ -10,33 +10,57 @@ from pathlib import Path
 
 from cloche import Runtime
 
-from .host import find_tests, run_module
+from . import report
+from .host import find_tests, image_name, python_version, run_module
 from .modules import MODULES
 
 
 def main() -> int:
-    """Exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
-    parser.add_argument("names", nargs="*", help="modules such as test_json; all without any")
-    parser.add_argument("--isolation", choices=["process", "thread"], default="process")
-    parser.add_argument("--json", type=Path, default=Path("bench-results/conformance.json"))
-    options = parser.parse_args()
-    tests = find_tests()
-    if tests is None:
-        print("no CPython 3.13 with its `test` package here", file=sys.stderr)
+    """0 when all is as known.py says, 1 when not, 2 when there is nothing to run."""
+    options = _options()
+    found = find_tests()
+    if found is None:
+        _say("no CPython 3.13 with its `test` package is here")
         return 2
-    chosen = [module for module in MODULES if not options.names or module.name in options.names]
+    executable, tests = found
+    chosen = [module for module in MODULES if not options.names or {module.name, module.label} & set(options.names)]
     outcomes = []
+    surprises: list[str] = []
     with Runtime() as runtime:
         for module in chosen:
             outcome = run_module(runtime, tests, module, options.isolation)
             outcomes.append(outcome)
-            print(f"{outcome.module:<22} run {outcome.run:5} passed {outcome.passed:5} skipped {sum(outcome.skipped.values()):4} failed {outcome.failed:3} lost {len(outcome.lost)} {outcome.seconds:6.1f} s", flush=True)
-            for row in (*outcome.bad, *outcome.lost, *outcome.refused):
-                print("    ", *row, flush=True)
-    options.json.parent.mkdir(exist_ok=True)
-    options.json.write_text(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
-    return 0
+            surprises += report.unknown(outcome)
+            _say("\n    ".join([report.line(outcome), *report.unknown(outcome)]))
+        guest = runtime_python(runtime)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    rows = [dataclasses.asdict(outcome) for outcome in outcomes]
+    options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if options.page:
+        text = report.page(outcomes, options.isolation, python_version(executable), guest, image_name())
+        options.page.write_text(text, encoding="utf-8")
+    _say(f"{len(surprises)} surprises; written to {options.json}")
+    return 1 if surprises else 0
+
+
+def runtime_python(runtime: Runtime) -> str:
+    """Version of the guest's CPython."""
+    with runtime.sandbox() as box:
+        return str(box.run("import platform\nplatform.python_version()").value)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("names", nargs="*", help="modules such as test_json; all without any")
+    parser.add_argument("--isolation", choices=["process", "thread"], default="process")
+    parser.add_argument("--json", type=Path, default=Path("bench-results/conformance.json"))
+    parser.add_argument("--page", type=Path, help="write the page for the docs here")
+    return parser.parse_args()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cloche import Cell, Limits, Runtime, TimedOut, WorkerCrashed
+from cloche.wasm_sandbox.image.load import load_image
+from cloche.wasm_sandbox.image.store import find_image
 
 from .modules import Module
 
@@ -54,16 +56,30 @@ class Outcome:
         return self.run - self.failed - sum(self.skipped.values()) - self.expected_failures
 
 
-def find_tests() -> Path | None:
-    """The `test` package of a CPython 3.13 here; None where there is none."""
+def find_tests() -> tuple[str, Path] | None:
+    """A CPython 3.13 here and its `test` package; None where there is none."""
     candidates = [shutil.which("python3.13"), *map(str, Path.home().glob(".pyenv/versions/3.13.*/bin/python3.13"))]
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
-            code = "import test.support, sys; print(test.__path__[0])"
-            found = subprocess.run([candidate, "-I", "-c", code], capture_output=True, encoding="utf-8", check=False)
-            if found.returncode == 0:
-                return Path(found.stdout.strip())
+            found = _ask(candidate, "import test.support; print(test.__path__[0])")
+            if found:
+                return candidate, Path(found)
     return None
+
+
+def python_version(executable: str) -> str:
+    return _ask(executable, "import platform; print(platform.python_version())")
+
+
+def image_name() -> str:
+    """What tells this image from others."""
+    return load_image(find_image()).sha256[:16]
+
+
+def _ask(executable: str, code: str) -> str:
+    """What the code prints; nothing if it fails."""
+    done = subprocess.run([executable, "-I", "-c", code], capture_output=True, encoding="utf-8", check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def run_module(runtime: Runtime, tests: Path, module: Module, isolation: str) -> Outcome:

@@ -28,6 +28,8 @@ class Probe:
     """Where the attack is known to work: "cpython: escaped", "pyodide: escaped", "host-check", ..."""
     host_check: str
     """What is to be looked at outside the guest, as a sentence; empty if nothing is."""
+    proof: str
+    """What the attack is and what would show that it worked."""
     pair: str | None
     """The probe that plants what this one looks for."""
     text: str
@@ -56,6 +58,7 @@ def _read(path: Path) -> Probe:
         expect=fields["expect"],
         control=fields["control"],
         host_check=fields.get("host-check", ""),
+        proof=fields["proof"],
         pair=fields["pair"] if fields.get("phase") == "check" else None,
         text=text,
     )

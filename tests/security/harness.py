@@ -26,13 +26,15 @@ PING_EVERY_S = 0.1
 WORKER_BASE_BYTES = 160 * MIB
 """A worker without guest memory of its own: Python, wasmtime, the image's pages."""
 ENDLESS = frozenset({"hp-02", "brg-22"})
+LABORIOUS = frozenset({"res-12", "res-28"})
+"""They need seconds to prepare their attack, which is not on time."""
 MEMORY_MB = {"brg-10": 256, "hp-03": 256, "res-05": 512}
 """They build large objects; with less memory their guest would stop them before what they attack has to."""
 
 
 def limits_for(probe: Probe) -> Limits:
     """Small caps: a run that needs more is the attack."""
-    busy = probe.category == "resource" or probe.id in ENDLESS
+    busy = (probe.category == "resource" and probe.id not in LABORIOUS) or probe.id in ENDLESS
     return Limits(
         wall_s=2.5 if busy else 15.0,
         cpu_s=30.0,
@@ -204,6 +206,7 @@ class _Shot:
 
 
 def _record_cell(cell: Cell, seen: Seen) -> None:
+    seen.shown = repr(cell)
     seen.stdout, seen.stderr, seen.cut = cell.stdout, cell.stderr, cell.output_cut
     seen.value, seen.value_repr, seen.value_error = cell.value, cell.value_repr or "", cell.value_error or ""
     if cell.error is not None:

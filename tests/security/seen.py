@@ -33,6 +33,8 @@ class Seen:
     stdout: str = ""
     stderr: str = ""
     cut: bool = False
+    shown: str = ""
+    """`repr` of the cell, as logs and terminals get it."""
     value: object = None
     value_repr: str = ""
     value_error: str = ""

@@ -108,7 +108,9 @@ def isolation(request: pytest.FixtureRequest) -> str:
 
 def shoot(place: Range, isolation: str, code: str, *, category: str = "bridge") -> Seen:
     text = TOOLS + code
-    probe = Probe(id="own", category=category, expect="harmless", control="", host_check="", pair=None, text=text)
+    probe = Probe(
+        id="own", category=category, expect="harmless", control="", host_check="", proof="", pair=None, text=text
+    )
     seen = place.shoot(probe, isolation)
     assert [finding for finding in judge(seen) if not finding.startswith("expected_outcome")] == []
     return seen

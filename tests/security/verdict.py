@@ -172,6 +172,8 @@ def size_is_bounded(seen: Seen) -> Iterable[str]:
 def log_is_one_line_per_event(seen: Seen) -> Iterable[str]:
     if any(ord(char) < 32 and char not in "\n\t" for record in seen.log for char in record):
         yield "control characters in the log"
+    if not (seen.shown + seen.message).isprintable():
+        yield f"a text for logs and terminals has control characters or lines: {ascii(seen.shown + seen.message)[:200]}"
 
 
 GENERAL: tuple[Check, ...] = (

@@ -126,6 +126,11 @@ class FakeGuest:
         send(bytes.fromhex(argument))
         threading.Event().wait()
 
+    def do_burst(self, argument: str, send: Send, _ask: Ask) -> None:
+        """Sends what it is told, then ends."""
+        send(bytes.fromhex(argument))
+        os._exit(0)
+
     def do_hang_up(self, _argument: str, _send: Send, _ask: Ask) -> None:
         """A worker that closes its channels and lives on, without a watcher that would end it."""
         for descriptor in range(3, 64):  # the watcher sleeps in its read of a socket that only it still holds

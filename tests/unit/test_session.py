@@ -450,3 +450,14 @@ def test_an_abort_reaches_the_calls_of_the_running_cell_only() -> None:
     answer, _ = read(send(session, ToolCall(id=0, name="get_price"), ARGUMENTS))
     assert getattr(answer, "ok", None) is True
     Session([], Limits()).abort("nothing runs")
+
+
+def test_a_limit_hit_by_an_argument_and_by_the_value_is_told_once_at_its_highest() -> None:
+    session = session_in_cell(value_bytes=1024)
+    send(session, ToolCall(id=0, name="get_price"), encode([["y" * 3000], {}], VALUES))
+    send(session, result(has_value=True, value_repr="'yyy...'"), encode("y" * 2000, VALUES))
+    send(session, done())
+    cell = session.end_cell()
+
+    assert [hit.limit for hit in cell.limits] == ["value_bytes"]
+    assert cell.limits[0].used > 3000
