@@ -44,8 +44,8 @@ check: setup ## Format, lint, types: what a change must pass
 format: setup ## Let ruff rewrite the files
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: image ## Measure; prints a table and writes bench-results/*.json
-	@$(RUN) tests/bench
+bench: image ## Measure; prints a table and writes bench-results/bench.json
+	@$(RUN) -m tests.bench
 
 wheel: image ## Build sdist and wheel (with the image inside) into dist/
 	@rm -rf build dist

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from .bounded import Bounded, bounded
 from .errors import ConfigError
@@ -41,7 +42,7 @@ class RuntimeConfig(Bounded):
 
     def __post_init__(self) -> None:
         self.check()
-        if not isinstance(self.policy, Policy):
+        if not isinstance(cast("object", self.policy), Policy):
             raise ConfigError("RuntimeConfig: policy is a Policy")
         if self.image is not None:
             object.__setattr__(self, "image", Path(self.image))

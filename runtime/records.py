@@ -75,16 +75,17 @@ def read_tagged(kinds: dict[str, type[TaggedRecord]], text: bytes) -> TaggedReco
         WrongRecord: it describes none of them.
     """
     try:
-        data = _DECODER.decode(str(text, "utf-8"))
+        data: object = _DECODER.decode(str(text, "utf-8"))
     except (ValueError, RecursionError) as exc:
         raise WrongRecord(f"no JSON: {type(exc).__name__}") from None
     if type(data) is not dict:
         raise WrongRecord("not an object")
-    tag = data.pop("type", None)
+    fields = cast("dict[str, Any]", data)
+    tag = fields.pop("type", None)
     kind = kinds.get(tag) if type(tag) is str else None
     if kind is None:
         raise WrongRecord("unknown type")
-    return cast("TaggedRecord", _record_check(kind, kind.type)(data))
+    return cast("TaggedRecord", _record_check(kind, kind.type)(fields))
 
 
 def dump(record: Record) -> bytes:
@@ -113,10 +114,11 @@ def _new_record_check(kind: type[Record], place: str) -> _Check:
     wrong = f"wrong fields at {place or 'the top'}"
 
     def check(value: Any) -> Record:
-        if type(value) is not dict or len(value) != count:
+        fields = cast("dict[str, Any]", value)
+        if type(value) is not dict or len(fields) != count:
             raise WrongRecord(wrong)
         try:
-            return kind(**{name: one(value[name]) for name, one in checks})
+            return kind(**{name: one(fields[name]) for name, one in checks})
         except KeyError:
             raise WrongRecord(wrong) from None
 
@@ -208,9 +210,10 @@ def _array(one: _Check, length: int, place: str) -> _Check:
     def check(value: Any) -> tuple[Any, ...]:
         if type(value) is not list:
             raise WrongRecord(f"no array at {place}")
-        if len(value) > length:  # before anything is built of it
+        items: list[Any] = value
+        if len(items) > length:  # before anything is built of it
             raise WrongRecord(f"too long at {place}")
-        return tuple([one(item) for item in value])
+        return tuple([one(item) for item in items])
 
     return check
 
@@ -243,7 +246,10 @@ def _names(kind: type[Record]) -> tuple[str, ...]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_json()
-    return [_plain(item) for item in value] if type(value) is tuple else value
+    if type(value) is not tuple:
+        return value
+    items: tuple[Any, ...] = value
+    return [_plain(item) for item in items]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -39,12 +39,12 @@ class Global(ctypes.Structure):
     _fields_ = [("store_id", c_uint64), ("private1", c_uint32), ("private2", c_uint32), ("private3", c_uint32)]
 
 
-class _ExternOf(ctypes.Union):
+class ExternOf(ctypes.Union):
     _fields_ = [("func", Func), ("memory", Memory), ("global_", Global)]
 
 
 class Extern(ctypes.Structure):
-    _fields_ = [("kind", c_uint8), ("of", _ExternOf)]
+    _fields_ = [("kind", c_uint8), ("of", ExternOf)]
 
 
 class Instance(ctypes.Structure):

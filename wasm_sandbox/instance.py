@@ -228,7 +228,7 @@ class Instance:
         except KeyError:
             return 0
 
-    def _export(self, name: str, kind: int) -> capi._ExternOf:
+    def _export(self, name: str, kind: int) -> capi.ExternOf:
         item, raw = capi.Extern(), name.encode()
         found = lib.wasmtime_instance_export_get(self._context, byref(self._native), raw, len(raw), byref(item))
         if not found or item.kind != kind:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import byref, c_void_p
 from pathlib import Path
+from typing import Any
 
 from . import capi
 from .capi import lib
@@ -76,7 +77,7 @@ class NativeModule:
         """
         vec = capi.PointerVec()
         lib.wasmtime_module_imports(self.pointer, byref(vec))
-        found = []
+        found: list[tuple[str, str, tuple[int, ...], tuple[int, ...], int]] = []
         for index in range(vec.size):
             item = vec.data[index]
             function = lib.wasm_externtype_as_functype_const(lib.wasm_importtype_type(item))
@@ -89,9 +90,9 @@ class NativeModule:
         return found
 
 
-def _kinds(vec: ctypes._Pointer[capi.PointerVec]) -> tuple[int, ...]:
+def _kinds(vec: Any) -> tuple[int, ...]:
     return tuple(lib.wasm_valtype_kind(vec[0].data[index]) for index in range(vec[0].size))
 
 
-def _text(vec: ctypes._Pointer[capi.ByteVec]) -> str:
+def _text(vec: Any) -> str:
     return ctypes.string_at(vec[0].data, vec[0].size).decode("utf-8")

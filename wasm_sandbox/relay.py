@@ -57,6 +57,13 @@ class GuestHost:
         self._send: Send | None = None
         self._ask: Ask | None = None
         instance.host_call = self._host_call
+        self._handlers: dict[str, Callable[[dict[str, Any], list[memoryview], bytes], None]] = {
+            "start": self._start,
+            "cell": self._cell,
+            "write_file": self._write_file,
+            "read_file": self._read_file,
+            "list_files": self._list_files,
+        }
 
     def handle(self, frame: bytes, send: Send, ask: Ask) -> None:
         """Serve one request and send the frame that ends it.
@@ -72,7 +79,7 @@ class GuestHost:
         header, attachments = _split(frame)
         self._send, self._ask = send, ask
         try:
-            _HANDLERS[header["type"]](self, header, attachments, frame)
+            self._handlers[header["type"]](header, attachments, frame)
         finally:
             self._send = self._ask = None
 
@@ -199,15 +206,6 @@ def _is_one_frame(message: bytes | memoryview) -> bool:
     return len(message) >= _PREFIX.size and _PREFIX.unpack_from(message)[0] == len(message) - 4
 
 
-_HANDLERS: dict[str, Callable[[GuestHost, dict[str, Any], list[memoryview], bytes], None]] = {
-    "start": GuestHost._start,
-    "cell": GuestHost._cell,
-    "write_file": GuestHost._write_file,
-    "read_file": GuestHost._read_file,
-    "list_files": GuestHost._list_files,
-}
-
-
 def build_frame(header: dict[str, Any], parts: tuple[bytes, ...] = ()) -> bytes:
     """A frame from a header that lists its attachments. `"type"` stands first."""
     raw = json.dumps(header, separators=(",", ":")).encode()
@@ -220,7 +218,8 @@ def _split(frame: bytes) -> tuple[dict[str, Any], list[memoryview]]:
     _, header_length = _PREFIX.unpack_from(frame)
     start = _PREFIX.size + header_length
     header: dict[str, Any] = json.loads(frame[_PREFIX.size : start])
-    view, parts = memoryview(frame), []
+    view = memoryview(frame)
+    parts: list[memoryview] = []
     for length in header["attachments"]:
         parts.append(view[start : start + length])
         start += length

@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
         "--first-built", type=Path, help="an image without allocator and optimisation, to compare CPU with"
     )
     parser.add_argument("--lives", type=int, default=1000, help="create, run, close cycles")
-    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the record goes")
+    parser.add_argument("--json", type=Path, default=Path("bench-results/bench.json"), help="where the record goes")
     return parser.parse_args()
 
 

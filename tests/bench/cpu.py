@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 from cloche import Limits, Runtime, Sandbox
 
@@ -66,8 +67,8 @@ def run_in(boxes: dict[str, Sandbox], name: str) -> tuple[float, str]:
     """The workload in its own sandbox, made ready the first time."""
     box = boxes[name]
     value = box.run("timed()").value
-    assert isinstance(value, tuple)
-    return value[0], repr(value[1])
+    took, result = cast("tuple[float, object]", value)
+    return took, repr(result)
 
 
 def figures(rounds: int, progress: Progress, first_built: Path | None = None) -> Iterator[Figure]:

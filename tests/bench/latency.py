@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -105,7 +105,7 @@ def wait_for_warm(runtime: Runtime, timeout_s: float = 10.0) -> None:
 
 
 @contextmanager
-def box_of(mode: str) -> Iterator[Sandbox]:
+def box_of(mode: str) -> Generator[Sandbox, None, None]:
     limits = Limits(tool_calls=10_000_000, tool_bytes_in=4 << 30, tool_bytes_out=4 << 30)
     with Sandbox(tools=[get_price, echo], isolation=mode, limits=limits) as box:
         yield box

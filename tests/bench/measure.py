@@ -46,7 +46,7 @@ class Figure:
 class Interleaved:
     """Measures several things in turn, so that a noisy minute hits all of them."""
 
-    actions: dict[str, Callable[[], float]] = field(default_factory=dict)
+    actions: dict[str, Callable[[], float]] = field(default_factory=dict[str, Callable[[], float]])
 
     def run(self, rounds: int, progress: Callable[[str], None]) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {name: [] for name in self.actions}

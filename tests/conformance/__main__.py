@@ -11,7 +11,7 @@ from pathlib import Path
 from cloche import Runtime
 
 from . import report
-from .host import find_tests, image_name, python_version, run_module
+from .host import Outcome, find_tests, image_name, python_version, run_module
 from .modules import MODULES
 
 
@@ -24,7 +24,7 @@ def main() -> int:
         return 2
     executable, tests = found
     chosen = [module for module in MODULES if not options.names or {module.name, module.label} & set(options.names)]
-    outcomes = []
+    outcomes: list[Outcome] = []
     surprises: list[str] = []
     with Runtime() as runtime:
         for module in chosen:

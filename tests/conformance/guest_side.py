@@ -82,12 +82,16 @@ def _wanted(case: Any, left_out: list[str]) -> bool:
     return not any(case.id() == name or case.id().startswith(name + ".") for name in left_out)
 
 
+def _nothing(_argument: object) -> None:
+    """Stands in for what 3.14 has no more."""
+
+
 def bridge_versions(support: Any) -> None:
     """Names that the tests of 3.13 use and 3.14 has no more, so that what they stand before is tested all the same."""
     testcapi: Any = importlib.import_module("_testcapi")
     internals: Any = importlib.import_module("_testinternalcapi")
     testcapi.Py_C_RECURSION_LIMIT = 150_000  # 3.14 measures the stack; this deep is too deep for it
-    internals.suppress_immortalization = lambda suppress: None
+    internals.suppress_immortalization = _nothing
     internals.get_immortalize_deferred = lambda: False
     builtins.__dict__.setdefault("__annotations__", {})  # a module's own are made when they are asked for
     policy: Any = importlib.import_module("asyncio.events")._AbstractEventLoopPolicy

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cloche import Cell, Limits, Runtime, TimedOut, WorkerCrashed
 from cloche.wasm_sandbox.image.load import load_image
@@ -121,11 +121,11 @@ def _last(heard: list[str]) -> str:
 
 
 def _fill(outcome: Outcome, cell: Cell, last: str) -> None:
-    value: Any = cell.value
-    if cell.error is not None or not isinstance(value, dict):
+    if cell.error is not None or not isinstance(cell.value, dict):
         detail = cell.error.traceback if cell.error else str(cell.value_error)
         outcome.lost.append((last, detail[-1500:]))
         return
+    value = cast("dict[str, Any]", cell.value)
     outcome.run = value["run"]
     outcome.skipped = value["skipped"]
     outcome.bad = [tuple(row) for row in value["bad"]]

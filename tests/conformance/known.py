@@ -35,7 +35,8 @@ def find_group(test: str) -> str | None:
 
 @functools.cache
 def _patterns() -> list[tuple[str, str]]:
-    group, found = "", []
+    group = ""
+    found: list[tuple[str, str]] = []
     for line in _LIST.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             group = line.strip("[]")

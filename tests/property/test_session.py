@@ -120,9 +120,7 @@ FRAMES: st.SearchStrategy[Sent] = st.one_of(
     FITTING,
     st.tuples(
         FITTING.map(lambda sent: sent[0])
-        | st.sampled_from(
-            [Ready(), Hello(protocol_version=1, engine="x", image="ab" * 32), FileDone(error=None)]
-        ),
+        | st.sampled_from([Ready(), Hello(protocol_version=1, engine="x", image="ab" * 32), FileDone(error=None)]),
         st.lists(st.binary(max_size=5), max_size=3).map(tuple),
     ),
 )
