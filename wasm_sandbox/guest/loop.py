@@ -123,6 +123,9 @@ class CellLoop(asyncio.BaseEventLoop):
             handle = self._ready.popleft()
             if not handle._cancelled:
                 self._run_handle(handle)
+        handle = (
+            None  # as in asyncio: an exception's traceback holds this frame, and a handle may lead to the exception
+        )
 
     def _run_handle(self, handle: Any) -> None:
         """What `Handle._run` does. An interrupt that comes before the callback leaves it for later."""
@@ -141,6 +144,7 @@ class CellLoop(asyncio.BaseEventLoop):
             self.call_exception_handler({"message": message, "exception": exc, "handle": handle})
         finally:
             interrupts.armed = False
+            handle = None  # see above
 
     def _wait_or_stop(self) -> bool:
         """Nothing is ready: wait in the host, or leave the loop when it is stepped. False: the loop is stopping."""

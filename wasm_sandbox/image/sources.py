@@ -8,8 +8,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 GUEST = HERE.parent / "guest"
-VALUES = HERE.parents[1] / "runtime" / "values.py"
-"""The codec, which the guest has as `_cloche.values`. (`resolve` above: in a checkout the packages are links.)"""
+RUNTIME = HERE.parents[1] / "runtime"
+"""Of the host. (`resolve` above: in a checkout the packages are links.)"""
+CODEC = ("value_decoder.py", "value_encoder.py", "value_types.py", "values.py")
+"""The codec, which the guest has as `_cloche.values`."""
 
 
 def sha256_file(path: Path) -> str:
@@ -28,7 +30,7 @@ def own_source(*names: str) -> str:
 def guest_package() -> dict[str, bytes]:
     """The guest's own package as archive names and sources, in order."""
     files = {f"_cloche/{path.name}": path.read_bytes() for path in sorted(GUEST.glob("*.py"))}
-    files["_cloche/values.py"] = VALUES.read_bytes()
+    files |= {f"_cloche/{name}": (RUNTIME / name).read_bytes() for name in CODEC}
     files.setdefault("_cloche/__init__.py", b"")
     return dict(sorted(files.items()))
 

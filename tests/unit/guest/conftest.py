@@ -195,18 +195,24 @@ def _load_guest() -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(
         "_cloche", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
-    baked = importlib.util.spec_from_file_location("_cloche.values", ROOT / "runtime" / "values.py")
     assert spec is not None
     assert spec.loader is not None
-    assert baked is not None
-    assert baked.loader is not None
-    package, codec = importlib.util.module_from_spec(spec), importlib.util.module_from_spec(baked)
-    sys.modules["_cloche"], sys.modules["_cloche.values"] = package, codec
-    baked.loader.exec_module(codec)
-    package.values = codec  # type: ignore[attr-defined]
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["_cloche"] = package
+    for name in ("value_types", "value_encoder", "value_decoder", "values"):  # baked in from the host's folder
+        _load_codec(package, name)
     spec.loader.exec_module(package)
     importlib.import_module("_cloche.entry")
     return package
+
+
+def _load_codec(package: types.ModuleType, name: str) -> None:
+    baked = importlib.util.spec_from_file_location(f"_cloche.{name}", ROOT / "runtime" / f"{name}.py")
+    assert baked is not None
+    assert baked.loader is not None
+    module = sys.modules[f"_cloche.{name}"] = importlib.util.module_from_spec(baked)
+    baked.loader.exec_module(module)
+    setattr(package, name, module)
 
 
 @pytest.fixture(scope="session")

@@ -210,3 +210,22 @@ def test_a_loop_policy_that_is_reset_makes_loops_of_the_sandbox_again(box: FakeH
     box.run(f"asyncio.events.{name}(None)\nloop = asyncio.new_event_loop()\nloop.close()")
     assert box.run("type(loop).__name__").value == "CellLoop"
     assert box.run("asyncio.run(nap(1, 5))").value == 5
+
+
+def test_a_task_that_nobody_awaits_is_reported_as_soon_as_it_has_failed(box: FakeHost) -> None:
+    code = """
+import gc
+async def fail(): 1 / 0
+async def main():
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context["message"]))
+    asyncio.Task(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return list(seen)
+seen = []
+gc.disable()
+found = asyncio.run(main())
+gc.enable()
+found
+"""
+    assert box.run(code).value == ["Task exception was never retrieved"]

@@ -1,0 +1,65 @@
+"""What encoder and decoder of values share: errors, limits, prices. Standard library only; the guest has it too."""
+
+from __future__ import annotations
+
+import dataclasses
+from decimal import Decimal
+
+PLAIN, EXTENDED = 0, 1
+
+ITEM_COST = 64
+"""Host bytes charged for any object, about what CPython's small ones take with their slot in a container."""
+BITS_PER_DIGIT = 3.3219280948873626
+MARSHAL_DIGIT_BITS = 15
+EQUAL_HASHES = 64
+"""Keys of one container whose hash another key has too. More of them is an attack on the dict, not data."""
+
+
+class CrossError(Exception):
+    """A value may not cross: what is wrong and where it sits."""
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+        self.path = path
+
+
+class ValueTooLarge(CrossError):
+    """A value breaks a limit; `limit` is the field of `Limits`."""
+
+    def __init__(self, limit: str, used: float, allowed: float, path: str) -> None:
+        super().__init__(f"{limit} of {allowed} exceeded ({used})", path)
+        self.limit = limit
+        self.used = used
+        self.allowed = allowed
+
+
+class BadValue(Exception):
+    """Bytes that no encoder of ours writes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ValueLimits:
+    """Bounds of one value. `size` counts host bytes of the decoded form."""
+
+    size: int = 16 * 1024 * 1024
+    depth: int = 100
+    digits: int = 4300
+    int_bits: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "int_bits", int(self.digits * BITS_PER_DIGIT) + 1)
+
+    def fits(self, value: int) -> bool:
+        """Whether an integer has at most `digits` decimal digits. Exact: one more, and `str()` of a host refuses it."""
+        bits = value.bit_length()
+        return bits < self.int_bits or (bits == self.int_bits and abs(value) < 10**self.digits)
+
+
+def check_decimal(value: Decimal, limits: ValueLimits, path: str) -> None:
+    """Digits count whether they are written or only implied: `int(Decimal("1E999999999"))` would fill the host."""
+    exponent = value.as_tuple().exponent
+    size = abs(exponent) if isinstance(exponent, int) else 0
+    used = max(len(str(value)), size)
+    if used > limits.digits:
+        raise ValueTooLarge("int_digits", used, limits.digits, path)
