@@ -121,11 +121,12 @@ def _last(heard: list[str]) -> str:
 
 
 def _fill(outcome: Outcome, cell: Cell, last: str) -> None:
-    if cell.error is not None or not isinstance(cell.value, dict):
+    answer: object = cell.value
+    if cell.error is not None or not isinstance(answer, dict):
         detail = cell.error.traceback if cell.error else str(cell.value_error)
         outcome.lost.append((last, detail[-1500:]))
         return
-    value = cast("dict[str, Any]", cell.value)
+    value = cast("dict[str, Any]", answer)
     outcome.run = value["run"]
     outcome.skipped = value["skipped"]
     outcome.bad = [tuple(row) for row in value["bad"]]
