@@ -1,7 +1,7 @@
 # Each target sets up what it needs (.venv from hash-locked requirements, the image) and works offline once that is done.
 # A machine needs only Python >= 3.11 and make. PYTHON=/path chooses the interpreter, JOBS=n the test processes.
 .DEFAULT_GOAL := help
-.PHONY: help setup image demo quick test test-all check format bench wheel lock clean
+.PHONY: help setup image demo quick test test-all check format bench fuzz wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 JOBS ?= 2
@@ -46,6 +46,11 @@ format: setup ## Let ruff rewrite the files
 
 bench: image ## Measure; prints a table and writes bench-results/bench.json
 	@$(RUN) -m tests.bench
+
+fuzz: image ## Play the worker and the guest against the host, long (COUNT=frames, SECONDS=import calls)
+	@$(RUN) -m tests.fuzz.frames --count $(or $(COUNT),1000000) --seed $(or $(SEED),1)
+	@$(RUN) -m tests.fuzz.frames --live 2000 --seed $(or $(SEED),1)
+	@$(RUN) -m tests.fuzz.import_calls $(or $(SECONDS),120) $(or $(SEED),1)
 
 wheel: image ## Build sdist and wheel (with the image inside) into dist/
 	@rm -rf build dist

@@ -214,6 +214,7 @@ class Execution(Generic[T]):
         except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
             self._quiet()
             self._link.kill()
+            self._abandon()
             self._end(None, self._translated(exc), lost=self._story(exc))
             return
         self._quiet()
@@ -226,6 +227,13 @@ class Execution(Generic[T]):
             self._end(None, late or exc, lost=self._story(exc) if isinstance(exc, ProtocolError) else None)
         else:
             self._end(value, self._late(), lost=None)
+
+    def _abandon(self) -> None:
+        """The guest is gone: its async tools must not run on."""
+        try:
+            self._work.abort(Why.CLOSED)
+        except Exception:  # noqa: BLE001  # the execution ends all the same
+            _log.exception("tools of a lost sandbox could not be cancelled")
 
     def _quiet(self) -> None:
         with self._gate:

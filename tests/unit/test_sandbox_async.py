@@ -347,3 +347,30 @@ def test_the_image_is_prepared_beside_the_loop_before_the_first_sandbox(
         assert threads[0] != threading.get_ident()
 
     run(main)
+
+
+def test_an_async_tool_is_cancelled_when_the_worker_dies(run: Callable[..., object], source: FakeSource) -> None:
+    async def main() -> None:
+        ended = anyio.Event()
+        started = threading.Event()
+
+        async def endless() -> None:
+            started.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ended.set()
+
+        def dies(cell: FakeCell) -> None:
+            cell.send(ToolStart(id=1, name="endless"), encode(NO_ARGUMENTS, ValueLimits()))
+            assert started.wait(5)
+            raise WorkerCrashed("the worker is gone", exit_status=-9)
+
+        source.scripts = (dies,)
+        async with runtime_of(source) as runtime, runtime.sandbox(tools=[endless]) as box:
+            with pytest.raises(WorkerCrashed):
+                await box.run("never mind")
+            with anyio.fail_after(5):
+                await ended.wait()
+
+    run(main)

@@ -43,7 +43,8 @@
  ;; ---- imports of the main module that never leave wasm
  (func (export "_Py_CheckEmscriptenSignals_Helper") (result i32) (local $signal i32)
   (local.set $signal (i32.load offset=8 (global.get $base)))
-  (i32.store offset=8 (global.get $base) (i32.const 0))
+  ;; Stored only when it was set: a store of 0 over a flag that the host sets just now would lose the interrupt.
+  (if (local.get $signal) (then (i32.store offset=8 (global.get $base) (i32.const 0))))
   (local.get $signal))
  (func (export "emscripten_runtime_keepalive_push"))
  (func (export "emscripten_runtime_keepalive_pop"))
