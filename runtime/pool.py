@@ -28,6 +28,8 @@ READY_DEADLINE_S = 30.0
 CLOSE_DEADLINE_S = 5.0
 YOUNG_S = 1.0
 """A spare that dies younger than this is not replaced before the next lease: something is wrong with this machine."""
+REFILL_AFTER_S = 0.02
+"""A fork at once would take the core from the sandbox that was just leased. Leases in between do not move this."""
 RETRY_AFTER_S = 0.25
 
 
@@ -75,6 +77,7 @@ class WorkerPool:
         self._leased_total = 0
         self._leased_warm = 0
         self._paused = False
+        self._refill_at = 0.0
         self._refiller: threading.Thread | None = None
         self._closed = False
 
@@ -231,6 +234,9 @@ class WorkerPool:
     def _after_lease(self) -> None:
         with self._changed:
             self._paused = False
+            now = time.monotonic()
+            if now >= self._refill_at:
+                self._refill_at = now + REFILL_AFTER_S
             if self._closed or self._leased_total < self._fill_from_lease or self._size == 0:
                 return
             if self._refiller is None:
@@ -262,10 +268,12 @@ class WorkerPool:
         """True with a place reserved for one more warm worker; False at the close."""
         with self._changed:
             while not self._closed:
-                if len(self._warm) < self._size and not self._paused and self._has_place():
+                wanted = len(self._warm) < self._size and not self._paused and self._has_place()
+                pause_s = self._refill_at - time.monotonic()
+                if wanted and pause_s <= 0:
                     self._starting += 1
                     return True
-                self._changed.wait()
+                self._changed.wait(pause_s if wanted else None)
             return False
 
 

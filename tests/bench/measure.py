@@ -47,13 +47,15 @@ class Interleaved:
     """Measures several things in turn, so that a noisy minute hits all of them."""
 
     actions: dict[str, Callable[[], float]] = field(default_factory=dict[str, Callable[[], float]])
+    burst: int = 1
+    """Samples of one thing before the turn of the next."""
 
     def run(self, rounds: int, progress: Callable[[str], None]) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {name: [] for name in self.actions}
         for number in range(rounds):
             progress(f"round {number + 1} of {rounds}")
             for name, action in self.actions.items():
-                found[name].append(action())
+                found[name] += [action() for _ in range(self.burst)]
         return found
 
 

@@ -69,6 +69,9 @@ class Calls:
         self._output.flush()
         self._last_id += 1
         reply = self._call(frames.frame(template % (self._last_id, len(arguments)), arguments))
+        value = frames.good_result(reply)
+        if value is not frames.NOT_GOOD:
+            return value
         header, parts = frames.parse(reply)
         value = frames.decode(parts[0])
         if header["end_cell"]:

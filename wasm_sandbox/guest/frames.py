@@ -28,6 +28,9 @@ _decode_value = values.decode
 _FROM_HOST = values.ValueLimits(size=2**40, depth=500, digits=200_000)
 """The host has checked its own values; these bounds only keep the decoder's arithmetic finite."""
 _LONGEST_WAIT_S = 86_400.0
+_GOOD = b'"ok":true,"end_cell":false}'
+"""How the host's `tool_result` header ends when all is well; such a frame has one attachment."""
+NOT_GOOD = object()
 
 
 def frame(header: bytes, attachment: bytes = b"") -> bytes:
@@ -54,6 +57,14 @@ def decode(part: memoryview) -> Any:
     if part[0] == values.PLAIN:
         return _load_plain(part[1:])
     return _decode_value(part, _FROM_HOST)
+
+
+def good_result(reply: bytes) -> Any:
+    """The value in the `tool_result` of a call that succeeded, told by the header's end; NOT_GOOD for all others."""
+    at = 8 + _unpack(reply)[1]
+    if not reply.endswith(_GOOD, 8, at):
+        return NOT_GOOD
+    return decode(memoryview(reply)[at:])
 
 
 def call_template(kind: bytes, name: str) -> bytes:
