@@ -16,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# `type(value) is list` narrows Any to list[Unknown]; each item is looked at before it is used.
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 RecordT = TypeVar("RecordT", bound="Record")
 _Check = Callable[[Any], Any]
@@ -210,10 +213,9 @@ def _array(one: _Check, length: int, place: str) -> _Check:
     def check(value: Any) -> tuple[Any, ...]:
         if type(value) is not list:
             raise WrongRecord(f"no array at {place}")
-        items: list[Any] = value
-        if len(items) > length:  # before anything is built of it
+        if len(value) > length:  # before anything is built of it
             raise WrongRecord(f"too long at {place}")
-        return tuple([one(item) for item in items])
+        return tuple([one(item) for item in value])
 
     return check
 
@@ -246,10 +248,7 @@ def _names(kind: type[Record]) -> tuple[str, ...]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_json()
-    if type(value) is not tuple:
-        return value
-    items: tuple[Any, ...] = value
-    return [_plain(item) for item in items]
+    return [_plain(item) for item in value] if type(value) is tuple else value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

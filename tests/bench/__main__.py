@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import cpu, latency, memory
+from . import cpu, latency, memory, report
 from .measure import Figure, machine
 
 GROUPS = ("latency", "memory", "cpu")
@@ -27,6 +27,8 @@ def main() -> None:
     record = {"machine": machine(), "figures": [figure.as_json() for figure in figures]}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if options.page is not None:
+        options.page.write_text(report.page(record, "make bench"), encoding="utf-8")
     say(f"written to {options.json}")
 
 
@@ -40,6 +42,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--lives", type=int, default=1000, help="create, run, close cycles")
     parser.add_argument("--json", type=Path, default=Path("bench-results/bench.json"), help="where the record goes")
+    parser.add_argument("--page", type=Path, help="also write the table as a page, such as docs/measurements.md")
     return parser.parse_args()
 
 
