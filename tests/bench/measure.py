@@ -94,7 +94,15 @@ def children(pid: int) -> list[int]:
 def native_python() -> str | None:
     """A CPython 3.13, the one that CPU figures are held against; None where there is none."""
     candidates = [shutil.which("python3.13"), *map(str, Path.home().glob(".pyenv/versions/3.13.*/bin/python3.13"))]
-    return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
+    return next((path for path in candidates if path and os.access(path, os.X_OK) and _is_3_13(path)), None)
+
+
+def _is_3_13(path: str) -> bool:
+    """A version manager's stand-in may be on PATH and run nothing."""
+    asked = subprocess.run(
+        [path, "-I", "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, check=False
+    )
+    return asked.stdout.split() == [b"3", b"13"]
 
 
 def machine() -> dict[str, object]:

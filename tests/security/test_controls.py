@@ -33,7 +33,7 @@ NATIVE = {
     **dict.fromkeys(("hp-07", "hp-18", "hp-19", "hp-28"), "size_is_bounded"),
     **dict.fromkeys(("brg-07", "brg-22"), "no_secret_call"),
     **dict.fromkeys(("brg-23", "hp-27"), "no_marker"),
-    **dict.fromkeys(("res-03", "res-07", "res-28"), "in_time"),
+    **dict.fromkeys(("res-03", "res-07"), "in_time"),
     **dict.fromkeys(("res-14", "res-15"), "output_is_cut"),
     "brg-16": "round_trip_is_exact",
     "brg-19": "no_escape",
