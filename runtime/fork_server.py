@@ -91,6 +91,7 @@ class ForkServer:
             try:
                 self._send(FORK, process.number, [their_frames.fileno(), their_control.fileno()])
             except OSError:
+                self._alive = False  # known before the kernel tells of its death
                 self._forget(process.number, None)
                 link.close(0)
                 raise WorkerCrashed("the fork server is gone") from None

@@ -180,7 +180,10 @@ class WorkerPool:
         return link
 
     def _start_once(self, give_up_at: float) -> ProcessLink:
-        link = self._running_maker().start_worker()
+        try:
+            link = self._running_maker().start_worker()
+        except WorkerCrashed:  # it died between the look and the message
+            link = self._running_maker().start_worker()
         with self._changed:
             # The reserved place stays taken until the caller gives it back: for this moment the worker counts twice
             # rather than never.

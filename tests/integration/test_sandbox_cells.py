@@ -195,6 +195,19 @@ def test_interrupt_from_another_thread_ends_the_cell_with_keyboard_interrupt(run
         assert open_box.run("kept").value == 1
 
 
+@pytest.mark.exhaustive
+def test_no_interrupt_is_lost_over_many_cells(runtime: Runtime, isolation: str) -> None:
+    """The guest clears the flag that the host sets; between look and write an interrupt once got lost, 1 of 400."""
+
+    @tool
+    def stop_me() -> None:
+        threading.Thread(target=open_box.interrupt).start()
+
+    with runtime.sandbox(isolation=isolation, tools=[stop_me], limits=Limits(wall_s=5)) as open_box:
+        for _ in range(1500):
+            assert open_box.run("stop_me()\nwhile True: pass").interrupted
+
+
 def test_an_interrupt_wakes_a_sleeping_guest(runtime: Runtime, isolation: str) -> None:
     @tool
     def stop_me() -> None:
