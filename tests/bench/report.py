@@ -8,7 +8,9 @@ HEAD = """# Measurements
 
 Written by `{command}`; the JSON beside it has every field. Figures are p50 of n samples unless the unit says otherwise.
 The machine is shared with other jobs, so ratios to a baseline of the same run carry more than milliseconds do. `thread`
-runs code with epoch checks compiled in, `process` without.
+runs code with epoch checks compiled in, `process` without. Starts are sampled in bursts of five, each kind in turn
+with its own baseline; before a start from the warm pool the bench waits until a worker is warm, and 50 ms more for its
+rehearsal.
 
 {machine}
 
