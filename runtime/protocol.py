@@ -237,9 +237,6 @@ class FileDone(Frame):
 ToWorker = Start | RunCell | ToolResult | Wake | WriteFile | ReadFile | ListFiles
 FromWorker = Hello | Ready | Output | ToolCall | ToolStart | ToolCancel | Wait | Result | Done | FileDone
 
-GUEST_TYPES: Final = ("output", "tool_call", "tool_start", "tool_cancel", "wait", "result")
-"""Frames that the guest itself builds; the worker passes them on as they are."""
-
 _TO_WORKER: Final[dict[str, type[TaggedRecord]]] = {kind.type: kind for kind in get_args(ToWorker)}
 _FROM_WORKER: Final[dict[str, type[TaggedRecord]]] = {kind.type: kind for kind in get_args(FromWorker)}
 

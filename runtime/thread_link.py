@@ -41,7 +41,7 @@ class ThreadLink:
                 raise WorkerCrashed("the instance is gone")
             self._serving = True
 
-        def send(frame: bytes | memoryview) -> None:
+        def send(frame: bytes) -> None:
             on_frame(frame)
 
         try:

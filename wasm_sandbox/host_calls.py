@@ -25,10 +25,7 @@ class Refused(Exception):
 def call(instance: Instance, message: int, length: int) -> int:
     """Give the message to the instance's `host_call`; put a short reply into the shim's buffer. Its length, or -1."""
     try:
-        if length <= SCRATCH_BYTES:
-            reply = instance.host_call(instance.memory.read(message, length))
-        else:
-            reply = _call_in_place(instance, message, length)
+        reply = instance.host_call(instance.memory.read(message, length))
     except Refused:
         return REFUSED
     if len(reply) <= SCRATCH_BYTES:
@@ -36,18 +33,6 @@ def call(instance: Instance, message: int, length: int) -> int:
     else:
         instance.pending_reply = reply
     return len(reply)
-
-
-def _call_in_place(instance: Instance, message: int, length: int) -> bytes:
-    """The same for a long message, without a copy: the guest stands still until then and cannot change it."""
-    view = instance.memory.view(message, length)
-    try:
-        return instance.host_call(view)
-    finally:
-        try:
-            view.release()
-        except BufferError:  # a traceback holds a part of it: then the memory must outlive this instance
-            instance.keep_memory = True
 
 
 def fetch(instance: Instance, target: int) -> None:

@@ -46,7 +46,7 @@ class GuestExit(Exception):
         self.code = code
 
 
-def _no_host_call(_message: bytes | memoryview) -> bytes:
+def _no_host_call(_message: bytes) -> bytes:
     raise Refused
 
 
@@ -57,10 +57,8 @@ class Instance:
         self.engine = engine
         self.world = world
         self.files = files
-        self.host_call: Callable[[bytes | memoryview], bytes] = _no_host_call
-        """Answers the guest's `_host.call`. May raise `Refused`. A long message is a view that ends with the call."""
-        self.keep_memory = False
-        """Never free the memory: somebody still looks at it."""
+        self.host_call: Callable[[bytes], bytes] = _no_host_call
+        """Answers the guest's `_host.call`. May raise `Refused`."""
         self.pending_reply = b""
         self.fault: BaseException | None = None
         self.dead = False
@@ -219,8 +217,7 @@ class Instance:
             self.dead = True
             self.memory.close()
             store, self._store = self._store, None
-            if not self.keep_memory:
-                lib.wasmtime_store_delete(store)
+            lib.wasmtime_store_delete(store)
 
     def _global(self, name: str) -> int:
         try:

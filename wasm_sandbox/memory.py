@@ -36,18 +36,11 @@ class GuestMemory:
         self._view = memoryview(b"")
 
     def read(self, pointer: int, length: int) -> bytes:
-        """A copy of `length` bytes."""
+        """A copy of `length` bytes. Never a view: a traceback may keep one longer than the memory is there."""
         end = pointer + length
         if pointer < 0 or length < 0 or end > self.size:
             raise MemoryFault
         return self._view[pointer:end].tobytes()
-
-    def view(self, pointer: int, length: int) -> memoryview:
-        """The bytes in place, read-only. Whoever takes it releases it before the guest runs on or the memory goes."""
-        end = pointer + length
-        if pointer < 0 or length < 0 or end > self.size:
-            raise MemoryFault
-        return self._view[pointer:end].toreadonly()
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
         end = pointer + len(data)

@@ -18,9 +18,8 @@ from .host_calls import Refused
 from .instance import Instance, Trapped
 from .world import World
 
-Send = Callable[[bytes | memoryview], None]
-"""Takes a whole frame; a view is good only until it returns."""
-Ask = Callable[[bytes | memoryview], bytes]
+Send = Callable[[bytes], None]
+Ask = Callable[[bytes], bytes]
 
 ARTIFACT_FOLDER = "/out"
 _PREFIX = struct.Struct("<II")
@@ -38,9 +37,6 @@ class ProcessLimits(Protocol):
     def limit_cpu(self, more_s: float) -> None:
         """Cap the CPU time of what follows."""
         ...
-
-
-_LONGEST_START = max(map(len, _ONE_WAY + _QUESTIONS))
 
 
 class GuestHost:
@@ -175,17 +171,16 @@ class GuestHost:
 
     # --- the guest's side ---------------------------------------------------------------------------------------------
 
-    def _host_call(self, message: bytes | memoryview) -> bytes:
+    def _host_call(self, message: bytes) -> bytes:
         """A message of the guest: a frame of one of its own types, passed on as it is."""
         if self._send is None or self._ask is None:
             raise Refused
         if not _is_one_frame(message):
             raise Refused
-        start = bytes(message[_PREFIX.size : _PREFIX.size + _LONGEST_START])
-        if start.startswith(_ONE_WAY):
+        if message.startswith(_ONE_WAY, _PREFIX.size):
             self._send(message)
             return b""
-        if start.startswith(_QUESTIONS):
+        if message.startswith(_QUESTIONS, _PREFIX.size):
             return self._ask(message)
         raise Refused
 
@@ -200,7 +195,7 @@ class GuestHost:
             self._send(build_frame(header, parts))
 
 
-def _is_one_frame(message: bytes | memoryview) -> bool:
+def _is_one_frame(message: bytes) -> bool:
     """By its own length. Behind the first of two frames in one message a guest could hide what only a worker may say,
     such as the `done` of a cell that runs on."""
     return len(message) >= _PREFIX.size and _PREFIX.unpack_from(message)[0] == len(message) - 4

@@ -25,8 +25,8 @@ from .native import THREAD_STACK_BYTES
 REHEARSE_AFTER_MS = 20
 """Nobody wants this worker yet: it is a warm one, and rehearses. A cold one hears `start` within a millisecond."""
 
-Send = Callable[[bytes | memoryview], None]
-Ask = Callable[[bytes | memoryview], bytes]
+Send = Callable[[bytes], None]
+Ask = Callable[[bytes], bytes]
 
 
 class Guest(Protocol):
@@ -146,7 +146,7 @@ class _Worker:
         reader = FrameReader(self._frames, MAX_REQUEST_BYTES)
         send = self._frames.sendall
 
-        def ask(question: bytes | memoryview) -> bytes:
+        def ask(question: bytes) -> bytes:
             send(question)
             return reader.read()
 

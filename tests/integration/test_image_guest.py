@@ -69,8 +69,7 @@ class Box:
         assert header["error"] is None, header["error"]
         return values.decode(parts[0], LIMITS) if parts else None
 
-    def _hear(self, sent: bytes | memoryview) -> bytes:
-        message = bytes(sent)
+    def _hear(self, message: bytes) -> bytes:
         if message.startswith(b"test:"):
             return self.answer(message)
         self.heard.append(message)

@@ -22,8 +22,8 @@ from cloche.wasm_sandbox.jail import Jail
 from cloche.wasm_sandbox.relay import build_frame
 from cloche.wasm_sandbox.worker import Program
 
-Send = Callable[[bytes | memoryview], None]
-Ask = Callable[[bytes | memoryview], bytes]
+Send = Callable[[bytes], None]
+Ask = Callable[[bytes], bytes]
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long

@@ -22,8 +22,8 @@ from cloche.wasm_sandbox.worker import Program
 
 PREFIX = struct.Struct("<II")
 _fork = os.fork
-Send = Callable[[bytes | memoryview], None]
-Ask = Callable[[bytes | memoryview], bytes]
+Send = Callable[[bytes], None]
+Ask = Callable[[bytes], bytes]
 
 
 def made(header: dict[str, object], *parts: bytes) -> bytes:

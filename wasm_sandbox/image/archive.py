@@ -56,8 +56,7 @@ def with_compiled(interpreter: Interpreter, files: Mapping[str, bytes]) -> dict[
     pending = iter([(name, source) for name, source in sorted(files.items()) if name.endswith(".py")])
     expected = ""
 
-    def answer(sent: bytes | memoryview) -> bytes:
-        message = bytes(sent)
+    def answer(message: bytes) -> bytes:
         nonlocal expected
         if message != b"next":
             path, _, code = message.removeprefix(b"done").partition(b"\0")

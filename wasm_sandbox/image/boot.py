@@ -66,7 +66,7 @@ class Snapshot:
 class Interpreter:
     """A booted interpreter. Use it on a thread of `on_guest_thread`."""
 
-    def __init__(self, compiled: Path, linked: Linked, archive: bytes | memoryview) -> None:
+    def __init__(self, compiled: Path, linked: Linked, archive: bytes) -> None:
         self._linked = linked
         self._output = bytearray()
         world = World.fixed()
@@ -80,7 +80,7 @@ class Interpreter:
         except Trapped as exc:
             raise ImageError(f"the interpreter does not start: {exc}{self._said()}") from exc
 
-    def run(self, script: str, answer: Callable[[bytes | memoryview], bytes]) -> None:
+    def run(self, script: str, answer: Callable[[bytes], bytes]) -> None:
         """Run a script in `__main__`. `answer` serves its `_host.call`.
 
         Raises:

@@ -149,8 +149,7 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
     preloaded: list[str] = []
     reports: list[bytes] = []
 
-    def answer(sent: bytes | memoryview) -> bytes:
-        message = bytes(sent)
+    def answer(message: bytes) -> bytes:
         if message == b"guest modules":
             return " ".join(modules).encode()
         if not message.startswith(b"preloaded"):
@@ -158,8 +157,8 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
         preloaded.extend(message.removeprefix(b"preloaded").decode().split("\n"))
         return b""
 
-    def take(message: bytes | memoryview) -> bytes:
-        reports.append(bytes(message))
+    def take(message: bytes) -> bytes:
+        reports.append(message)
         return b""
 
     try:

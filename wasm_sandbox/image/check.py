@@ -38,7 +38,7 @@ def _run_cell(engine: Engine, image: Image) -> str:
     world = World.fixed()
     files = FileSystem({STDLIB_PATH: image.stdlib}, 10, 1 << 20, world.time_ns, random=world.random)
     instance = engine.instance(world, files, memory_bytes=_MEMORY_BYTES)
-    sent: list[bytes | memoryview] = []
+    sent: list[bytes] = []
     try:
         host = GuestHost(instance, world, files)
         for request in (_start(), _cell()):
@@ -47,7 +47,7 @@ def _run_cell(engine: Engine, image: Image) -> str:
         return str(exc)
     finally:
         instance.close()
-    result = next((bytes(frame) for frame in sent if bytes(frame[8:40]).startswith(b'{"type":"result"')), None)
+    result = next((frame for frame in sent if frame[8:].startswith(b'{"type":"result"')), None)
     if result is None:
         return "no result"
     header = json.loads(result[8 : 8 + int.from_bytes(result[4:8], "little")])
