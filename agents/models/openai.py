@@ -1,76 +1,44 @@
 """`OpenAIModel`: any endpoint that speaks OpenAI's chat completions (vLLM, Ollama, llama.cpp, TGI, gateways, OpenAI).
 
-The rule: whatever the endpoint sends, a caller sees a `ModelReply` or a `ModelError`, within the time and size that
-were given, and no error ever shows the key.
+The wire format is in openai_request.py and openai_reply.py, the transport in endpoint.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypedDict
 
-import anyio
-import anyio.lowlevel
-import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-
-from ...runtime.errors import ConfigError
-from ..errors import BadReply, ModelDenied, ModelError, ModelRateLimited, ModelRefused, ModelUnavailable
-from ..messages import FinishReason, Message, ModelReply, TokenUsage
+from ..messages import Message, ModelReply, ResponseFormat, ToolChoice, ToolSchema
 from ..model import OnText
-from .retry import Retry, read_retry_after
+from .endpoint import MAX_REPLY_BYTES, STREAM_TIMEOUT_S, TIMEOUT_S, Endpoint, EndpointOptions
+from .openai_reply import ChatReader
+from .openai_request import chat_fields
+from .prices import PriceTable, with_cost
+from .request import make_request
+from .retry import Retry
 
 if TYPE_CHECKING:
     from typing import Self
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
-MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
-"""A reply of 100 000 tokens is below 1 MiB; the rest is room for what gateways add."""
-_CONNECT_S: Final = 10.0
-_ERROR_CHARS: Final = 500
-_BACK_OFF: Final = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529})
-"""Statuses that another try may mend; 429 has an error of its own."""
 
 
-class _PromptDetails(BaseModel):
-    cached_tokens: int | None = Field(None, ge=0)
+class OpenAIOptions(TypedDict, total=False):
+    """The options that the classes built on `OpenAIModel` pass on to it."""
 
-
-class _CompletionDetails(BaseModel):
-    reasoning_tokens: int | None = Field(None, ge=0)
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(0, ge=0)
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Part(BaseModel):
-    text: str = ""
-
-
-class _Answer(BaseModel):
-    content: str | list[_Part] | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Answer
-    finish_reason: str | None = None
-
-
-class _Completion(BaseModel):
-    """The part of a chat completion that we read; endpoints add much else."""
-
-    model_config = ConfigDict(extra="ignore")
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    temperature: float | None
+    max_tokens: int | None
+    timeout_s: float
+    stream_timeout_s: float
+    stream_usage: bool
+    retry: Retry | None
+    requests_per_minute: float | None
+    prices: PriceTable | None
+    max_reply_bytes: int
+    headers: Mapping[str, str] | None
+    extra_body: Mapping[str, object] | None
 
 
 class OpenAIModel:
@@ -78,6 +46,10 @@ class OpenAIModel:
 
     Connections are kept per event loop; `async with model` or `await model.aclose()` closes those of the running loop.
     """
+
+    _path = "/chat/completions"
+    _limit_name = "max_tokens"
+    """Of most endpoints; OpenAI's own newer models refuse it."""
 
     def __init__(  # noqa: PLR0913  # options of a public constructor, all by keyword
         self,
@@ -87,8 +59,12 @@ class OpenAIModel:
         api_key: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
-        timeout_s: float = 120.0,
+        timeout_s: float = TIMEOUT_S,
+        stream_timeout_s: float = STREAM_TIMEOUT_S,
+        stream_usage: bool = True,
         retry: Retry | None = None,
+        requests_per_minute: float | None = None,
+        prices: PriceTable | None = None,
         max_reply_bytes: int = MAX_REPLY_BYTES,
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, object] | None = None,
@@ -101,8 +77,13 @@ class OpenAIModel:
             api_key: sent as a bearer token. None: the variable `OPENAI_API_KEY`, but only to OpenAI itself.
             temperature: None: the endpoint's default.
             max_tokens: of one reply; sent as `max_completion_tokens` to OpenAI, as `max_tokens` to others.
-            timeout_s: seconds for one request, from connecting to the last byte.
+            timeout_s: seconds for a reply that is asked for as a whole; of a streamed one, for the longest silence.
+            stream_timeout_s: seconds for a streamed reply, from connecting to the last byte.
+            stream_usage: ask for the token counts of streamed replies; False for an endpoint that refuses the field
+                `stream_options`, whose usage is then unknown.
             retry: how often to try again.
+            requests_per_minute: spreads the requests of this object evenly; None: no limit.
+            prices: of the model's tokens, for `TokenUsage.cost_usd`; None: the cost stays unknown.
             max_reply_bytes: a longer answer is `BadReply`.
             headers: sent with each request; never shown.
             extra_body: further fields of the request, such as `{"seed": 1}`; they win over ours.
@@ -110,51 +91,69 @@ class OpenAIModel:
         Raises:
             ConfigError: the URL or a number cannot be.
         """
-        if not timeout_s > 0 or max_reply_bytes < 1:
-            raise ConfigError("timeout_s and max_reply_bytes are above 0")
-        self._model = model
-        self._url = _checked_url(base_url or OPENAI_URL)
         at_openai = base_url is None
         key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY") if at_openai else None
-        self._key = SecretStr(key or "")
-        self._headers = dict(headers or {})
-        self._timeout_s = timeout_s
-        self._retry = retry or Retry()
-        self._max_reply_bytes = max_reply_bytes
-        limit_name = "max_completion_tokens" if at_openai else "max_tokens"
-        fields = {"temperature": temperature, limit_name: max_tokens}
-        self._body = {name: value for name, value in fields.items() if value is not None} | dict(extra_body or {})
-        self._clients: weakref.WeakKeyDictionary[object, httpx.AsyncClient] = weakref.WeakKeyDictionary()
+        options = EndpointOptions(
+            timeout_s=timeout_s,
+            stream_timeout_s=stream_timeout_s,
+            retry=retry or Retry(),
+            max_reply_bytes=max_reply_bytes,
+            requests_per_minute=requests_per_minute,
+        )
+        self._model = model
+        self._prices = prices
+        self._stream_usage = stream_usage
+        if at_openai:
+            self._limit_name = "max_completion_tokens"
+        fields = {"temperature": temperature, self._limit_name: max_tokens}
+        self._fields = {name: value for name, value in fields.items() if value is not None}
+        self._extra_body = dict(extra_body or {})
+        self._endpoint = Endpoint(
+            base_url or OPENAI_URL, secret_headers=self._key_headers(key or "") | dict(headers or {}), options=options
+        )
 
     @property
     def name(self) -> str:
         return self._model
 
-    async def complete(
-        self, messages: Sequence[Message], *, stop: Sequence[str] = (), on_text: OnText | None = None
+    async def complete(  # noqa: PLR0913  # the protocol's
+        self,
+        messages: Sequence[Message],
+        *,
+        stop: Sequence[str] = (),
+        on_text: OnText | None = None,
+        tools: Sequence[ToolSchema] = (),
+        tool_choice: ToolChoice | None = None,
+        response_format: ResponseFormat | None = None,
+        max_tokens: int | None = None,
     ) -> ModelReply:
-        """The model's next message, asked for as a whole (`on_text` is not used).
+        """The model's next message; streamed if there is an `on_text`. Cancelling closes the connection.
 
         Raises:
             ModelError: one of its subclasses says what is wrong and whether trying later helps.
+            ConfigError: the request contradicts itself.
         """
-        body: dict[str, object] = {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            **({"stop": list(stop)} if stop else {}),
-            **self._body,
-        }
-        try:
-            content = json.dumps(body, allow_nan=False).encode()
-        except (TypeError, ValueError) as exc:
-            raise ConfigError(f"extra_body is no JSON: {exc}") from exc
-        return await self._retry.run(lambda: self._ask(content))
+        request = make_request(
+            messages,
+            stop=stop,
+            tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            max_tokens=max_tokens,
+        )
+        body: dict[str, object] = {"model": self._model, **chat_fields(request), **self._fields}
+        if max_tokens is not None:
+            body[self._limit_name] = max_tokens
+        if on_text is not None:
+            body["stream"] = True
+            if self._stream_usage:
+                body["stream_options"] = {"include_usage": True}
+        reply = await self._endpoint.ask(self._path, body | self._extra_body, ChatReader, on_text)
+        return with_cost(reply, self._prices, self._model)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop. The model can be used again."""
-        client = self._clients.pop(_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await self._endpoint.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -165,139 +164,7 @@ class OpenAIModel:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._model!r} at {self._url}>"
+        return f"<{type(self).__name__} {self._model!r} at {self._endpoint.url}>"
 
-    # --- one request --------------------------------------------------------------------------------------------------
-
-    async def _ask(self, content: bytes) -> ModelReply:
-        try:
-            with anyio.fail_after(self._timeout_s):
-                status, retry_after, data = await self._post(content)
-        except TimeoutError as exc:
-            raise ModelUnavailable(f"{self._url}: no answer within {self._timeout_s:g} s") from exc
-        except httpx.TransportError as exc:
-            raise ModelUnavailable(self._safe(f"{self._url}: {type(exc).__name__}: {exc}")) from exc
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise BadReply(self._safe(f"{self._url}: {type(exc).__name__}: {exc}")) from exc
-        if status != 200:
-            raise self._failure(status, retry_after, data)
-        return self._read(data)
-
-    async def _post(self, content: bytes) -> tuple[int, str | None, bytes]:
-        async with self._client().stream("POST", f"{self._url}/chat/completions", content=content) as response:
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise BadReply(
-                    "the endpoint sent a compressed answer that was not asked for", status=response.status_code
-                )
-            data = bytearray()
-            async for piece in response.aiter_raw():
-                data += piece
-                if len(data) > self._max_reply_bytes:
-                    raise BadReply(
-                        f"the answer is longer than {self._max_reply_bytes} bytes", status=response.status_code
-                    )
-            return response.status_code, response.headers.get("retry-after"), bytes(data)
-
-    def _client(self) -> httpx.AsyncClient:
-        """The client of the running loop: connections cannot be used on another."""
-        loop = _loop()
-        client = self._clients.get(loop)
-        if client is None:
-            headers = {"content-type": "application/json", "accept": "application/json", "accept-encoding": "identity"}
-            key = self._key.get_secret_value()
-            if key:
-                headers["authorization"] = f"Bearer {key}"
-            # `_ask` holds the total time; redirects are not followed, the key belongs to this address only.
-            timeout = httpx.Timeout(self._timeout_s, connect=min(_CONNECT_S, self._timeout_s))
-            client = httpx.AsyncClient(headers={**headers, **self._headers}, timeout=timeout)
-            self._clients[loop] = client
-        return client
-
-    def _failure(self, status: int, retry_after: str | None, data: bytes) -> ModelError:
-        message = self._safe(f"{self._url} answered {status}: {_error_text(data)}")
-        if status == 429:
-            return ModelRateLimited(message, retry_after_s=read_retry_after(retry_after))
-        if status in (401, 403):
-            return ModelDenied(message, status=status)
-        if status in _BACK_OFF or status >= 500:
-            wait_s = read_retry_after(retry_after)
-            if wait_s is not None:
-                return ModelRateLimited(message, status=status, retry_after_s=wait_s)
-            return ModelUnavailable(message, status=status)
-        if 400 <= status < 500:
-            return ModelRefused(message, status=status)
-        return BadReply(message, status=status)
-
-    def _read(self, data: bytes) -> ModelReply:
-        try:
-            completion = _Completion.model_validate_json(data)
-        except ValidationError as exc:
-            first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            shown = _error_text(data)
-            raise BadReply(
-                self._safe(f"{self._url}: no chat completion ({first['msg']} at {place!r}): {shown}")
-            ) from None
-        choice = completion.choices[0]
-        return ModelReply(
-            text=_text(choice.message), usage=_usage(completion.usage), finish_reason=_finish(choice.finish_reason)
-        )
-
-    def _safe(self, text: str) -> str:
-        """The text without key or private headers, should an endpoint or a library echo one."""
-        for secret in (self._key.get_secret_value(), *self._headers.values()):
-            if len(secret) >= 4:
-                text = text.replace(secret, "***")
-        return text
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as exc:
-        raise ConfigError(f"base_url: {exc}") from exc
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError(f"base_url is an http or https address, not {url!r:.200}")
-    if parsed.userinfo:
-        raise ConfigError("base_url holds a user or password; use api_key or headers")
-    return url.rstrip("/")
-
-
-def _loop() -> object:
-    return anyio.lowlevel.current_token().native_token
-
-
-def _text(answer: _Answer) -> str:
-    if isinstance(answer.content, list):
-        return "".join(part.text for part in answer.content)
-    return answer.content or answer.refusal or ""
-
-
-def _finish(reason: str | None) -> FinishReason:
-    return "stop" if reason in ("stop", None) else "length" if reason == "length" else "other"
-
-
-def _usage(usage: _Usage | None) -> TokenUsage | None:
-    if usage is None:
-        return None
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    return TokenUsage(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cached_tokens=(prompt.cached_tokens if prompt else None) or 0,
-        reasoning_tokens=(completion.reasoning_tokens if completion else None) or 0,
-    )
-
-
-def _error_text(data: bytes) -> str:
-    """What an error answer says, in the forms that endpoints use; never more than a few lines."""
-    try:
-        found: object = json.loads(data)
-    except (ValueError, RecursionError):
-        found = data[: 4 * _ERROR_CHARS].decode("utf-8", errors="replace")
-    for key in ("error", "message", "detail"):
-        if isinstance(found, dict) and key in found:
-            found = cast("dict[str, object]", found)[key]
-    text = found if isinstance(found, str) else json.dumps(found)[: 4 * _ERROR_CHARS]
-    text = " ".join(text.split())
-    return text if len(text) <= _ERROR_CHARS else text[:_ERROR_CHARS] + "..."
+    def _key_headers(self, key: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {key}"} if key else {}

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import anyio.to_thread
 
-from ..messages import Message, ModelReply
+from ..messages import Message, ModelReply, ModelRequest, ResponseFormat, ToolChoice, ToolSchema
 from ..model import Model, OnText
-from .conversation import Exchange, RecordedMessage, RecordedUsage, Recording, write_recording
+from .conversation import Exchange, Recording, write_recording
+from .request import make_request
 
 
 class RecordingModel:
@@ -26,28 +27,65 @@ class RecordingModel:
     def name(self) -> str:
         return self._inner.name
 
-    async def complete(
-        self, messages: Sequence[Message], *, stop: Sequence[str] = (), on_text: OnText | None = None
+    async def complete(  # noqa: PLR0913  # the protocol's
+        self,
+        messages: Sequence[Message],
+        *,
+        stop: Sequence[str] = (),
+        on_text: OnText | None = None,
+        tools: Sequence[ToolSchema] = (),
+        tool_choice: ToolChoice | None = None,
+        response_format: ResponseFormat | None = None,
+        max_tokens: int | None = None,
     ) -> ModelReply:
         """The inner model's reply; its errors pass through and are not recorded.
 
         Raises:
+            ConfigError: the recording grew too long.
             OSError: the file cannot be written.
         """
-        request = tuple(RecordedMessage(role=message.role, content=message.content) for message in messages)
-        reply = await self._inner.complete(messages, stop=stop, on_text=on_text)
-        usage = reply.usage
-        exchange = Exchange(
-            messages=request,
-            stop=tuple(stop),
-            text=reply.text,
-            finish_reason=reply.finish_reason,
-            usage=None if usage is None else RecordedUsage.model_validate(usage, from_attributes=True),
+        request = make_request(
+            messages,
+            stop=stop,
+            tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            max_tokens=max_tokens,
         )
-        await anyio.to_thread.run_sync(self._write, exchange)
+        pieces: list[str] = []
+
+        def on_piece(text: str) -> None:
+            pieces.append(text)
+            if on_text is not None:
+                on_text(text)
+
+        reply = await self._inner.complete(
+            messages,
+            stop=stop,
+            on_text=None if on_text is None else on_piece,
+            tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            max_tokens=max_tokens,
+        )
+        await anyio.to_thread.run_sync(self._write, request, reply, pieces)
         return reply
 
-    def _write(self, exchange: Exchange) -> None:
+    def _write(self, request: ModelRequest, reply: ModelReply, pieces: list[str]) -> None:
+        exchange = Exchange(
+            messages=request.messages,
+            stop=request.stop,
+            tools=request.tools,
+            tool_choice=request.tool_choice,
+            response_format=request.response_format,
+            max_tokens=request.max_tokens,
+            text=reply.text,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            tool_calls=reply.tool_calls,
+            echo=None if reply.echo is None else dict(reply.echo),
+            pieces=tuple(map(len, pieces)) if len(pieces) > 1 and "".join(pieces) == reply.text else (),
+        )
         with self._gate:
             self._exchanges.append(exchange)
             write_recording(self._path, Recording(model=self._inner.name, exchanges=tuple(self._exchanges)))

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..errors import ReplayMismatch
-from ..messages import Message, ModelReply
+from ..messages import Message, ModelReply, ModelRequest, ResponseFormat, ToolChoice, ToolSchema
 from ..model import OnText
 from .conversation import Exchange, read_recording
+from .request import make_request
 
 _AROUND: Final = 60
 
@@ -30,49 +31,81 @@ class ReplayModel:
         recording = read_recording(path)
         self._name = recording.model
         self._exchanges = recording.exchanges
-        self._requests = {(exchange.request, exchange.stop): exchange for exchange in reversed(recording.exchanges)}
+        self._requests = {exchange.request: exchange for exchange in reversed(recording.exchanges)}
 
     @property
     def name(self) -> str:
         """Name of the model that was recorded."""
         return self._name
 
-    async def complete(
-        self, messages: Sequence[Message], *, stop: Sequence[str] = (), on_text: OnText | None = None
+    async def complete(  # noqa: PLR0913  # the protocol's
+        self,
+        messages: Sequence[Message],
+        *,
+        stop: Sequence[str] = (),
+        on_text: OnText | None = None,
+        tools: Sequence[ToolSchema] = (),
+        tool_choice: ToolChoice | None = None,
+        response_format: ResponseFormat | None = None,
+        max_tokens: int | None = None,
     ) -> ModelReply:
-        """The recorded reply to this request.
+        """The recorded reply to this request, to `on_text` in the pieces in which it came.
 
         Raises:
             ReplayMismatch: this request was not recorded; says where it first differs from the closest one.
         """
-        found = self._requests.get((tuple(messages), tuple(stop)))
+        request = make_request(
+            messages,
+            stop=stop,
+            tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            max_tokens=max_tokens,
+        )
+        found = self._requests.get(request)
         if found is None:
-            raise ReplayMismatch(self._explain(tuple(messages), tuple(stop)))
+            raise ReplayMismatch(self._explain(request))
         if on_text is not None:
-            on_text(found.text)
+            for piece in found.text_in_pieces():
+                on_text(piece)
         return found.reply
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._name!r}, {len(self._exchanges)} replies>"
 
-    def _explain(self, live: tuple[Message, ...], stop: tuple[str, ...]) -> str:
+    def _explain(self, live: ModelRequest) -> str:
         if not self._exchanges:
             return "the recording is empty"
-        closest = max(self._exchanges, key=lambda exchange: _closeness(exchange, live))
-        recorded = closest.request
-        if recorded == live:
-            return f"the request has other stop sequences: recorded {list(closest.stop)}, live {list(stop)}"
-        same = _same(recorded, live)
+        closest = max(self._exchanges, key=lambda exchange: _closeness(exchange, live.messages))
+        recorded, said = closest.messages, live.messages
+        if recorded == said:
+            return _other_options(closest.request, live)
+        same = _same(recorded, said)
         if same == len(recorded):
-            return f"the recording ends: no reply to a request of {len(live)} messages, the closest has {len(recorded)}"
-        if same == len(live):
-            return f"the request has {len(live)} messages, the closest recorded one {len(recorded)}"
-        return _difference(same, recorded[same], live[same])
+            return f"the recording ends: no reply to a request of {len(said)} messages, the closest has {len(recorded)}"
+        if same == len(said):
+            return f"the request has {len(said)} messages, the closest recorded one {len(recorded)}"
+        return _difference(same, recorded[same], said[same])
+
+
+def _other_options(recorded: ModelRequest, live: ModelRequest) -> str:
+    if recorded.stop != live.stop:
+        return f"the request has other stop sequences: recorded {list(recorded.stop)}, live {list(live.stop)}"
+    if recorded.tools != live.tools:
+        names = [[tool.name for tool in request.tools] for request in (recorded, live)]
+        hint = "; their descriptions or parameters differ" if names[0] == names[1] else ""
+        return f"the request has other tools: recorded {names[0]}, live {names[1]}{hint}"
+    for name in ("tool_choice", "response_format", "max_tokens"):
+        before: object = getattr(recorded, name)
+        now: object = getattr(live, name)
+        if before != now:
+            return f"the request has another {name}: recorded {before!r:.500}, live {now!r:.500}"
+    return "the request is equal to a recorded one and yet not found: please report this"
 
 
 def _closeness(exchange: Exchange, live: tuple[Message, ...]) -> tuple[int, int]:
     """More equal messages first, then the more similar length."""
-    return _same(exchange.request, live), -abs(len(exchange.messages) - len(live))
+    return _same(exchange.messages, live), -abs(len(exchange.messages) - len(live))
 
 
 def _same(one: Sequence[Message], other: Sequence[Message]) -> int:
@@ -83,6 +116,9 @@ def _same(one: Sequence[Message], other: Sequence[Message]) -> int:
 def _difference(index: int, recorded: Message, live: Message) -> str:
     if recorded.role != live.role:
         return f"message {index + 1} is of {live.role!r}, recorded was one of {recorded.role!r}"
+    for name in ("images", "tool_calls", "tool_call_id", "echo"):
+        if recorded.content == live.content and getattr(recorded, name) != getattr(live, name):
+            return f"message {index + 1} ({live.role}) has other {name} than the recorded one"
     pairs = zip(recorded.content, live.content, strict=False)
     shorter = min(len(recorded.content), len(live.content))
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), shorter)

@@ -28,8 +28,8 @@ class Retry:
     max_retry_after_s: float = 60.0
     """A longer `Retry-After` is not waited for: the error goes to the caller, who may have other things to do."""
 
-    async def run(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` gives, or its last error.
+    async def run(self, ask: Callable[[], Awaitable[T]], *, may_repeat: Callable[[], bool] = lambda: True) -> T:
+        """What `ask` gives, or its last error. Once `may_repeat` is false, an error is the last.
 
         Raises:
             ModelError: an error that no retry mends, or the last of those that one might.
@@ -40,7 +40,7 @@ class Retry:
                 return await ask()
             except (ModelUnavailable, ModelRateLimited) as exc:
                 wait_s = self.wait_s(attempt, exc)
-                if wait_s is None:
+                if wait_s is None or not may_repeat():
                     raise
             await anyio.sleep(wait_s)
             attempt += 1

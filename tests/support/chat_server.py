@@ -1,4 +1,7 @@
-"""A chat endpoint on 127.0.0.1 that answers with bytes a test wrote: the real wire format, and ways to break it."""
+"""A chat endpoint on 127.0.0.1 that answers with bytes a test wrote: the real wire format, and ways to break it.
+
+`completion`, `chunk` and `reply` have the shapes of OpenAI's chat completions; messages_wire.py has Anthropic's.
+"""
 
 from __future__ import annotations
 
@@ -115,15 +118,79 @@ def http(
     return "\r\n".join([*lines, "", ""]).encode() + data
 
 
-def completion(text: str | None, *, finish_reason: str | None = "stop", usage: object = "default") -> dict[str, object]:
-    """The body of a chat completion as OpenAI's API documents it."""
-    counted = {
-        "prompt_tokens": 20,
-        "completion_tokens": 7,
-        "total_tokens": 27,
-        "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 3},
+def events(*data: object, done: bool = True, names: bool = False) -> bytes:
+    """Server-sent events: JSON data or bytes as they are, then OpenAI's end mark. `names`: with lines `event:`."""
+    lines = [entry if isinstance(entry, bytes) else _event(entry, names=names) for entry in data]
+    return b"".join(lines) + (b"data: [DONE]\n\n" if done else b"")
+
+
+def _event(data: object, *, names: bool) -> bytes:
+    name = f"event: {cast('dict[str, object]', data)['type']}\n" if names else ""
+    return f"{name}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def stream(*pieces: bytes, close: bool = True, whole: bool = True, kind: str = "text/event-stream") -> bytes:
+    """A chunked HTTP answer, one chunk for each piece. Not `whole`: the end is missing, as when a server dies."""
+    lines = ["HTTP/1.1 200 OK", f"Content-Type: {kind}", "Transfer-Encoding: chunked", "Cache-Control: no-cache"]
+    lines += ["Connection: close"] if close else []
+    head = "\r\n".join([*lines, "", ""]).encode()
+    body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces if piece)
+    return head + body + (b"0\r\n\r\n" if whole else b"")
+
+
+USAGE: dict[str, object] = {
+    "prompt_tokens": 20,
+    "completion_tokens": 7,
+    "total_tokens": 27,
+    "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 3},
+}
+
+
+def chunk(
+    text: str | None = None, *, finish_reason: str | None = None, usage: object = None, **delta: object
+) -> dict[str, object]:
+    """One `chat.completion.chunk`."""
+    said = {} if text is None else {"content": text}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": "test",
+        "choices": [{"index": 0, "delta": {**said, **delta}, "logprobs": None, "finish_reason": finish_reason}],
+        "usage": usage,
     }
+
+
+def usage_chunk(usage: object = USAGE) -> dict[str, object]:
+    """The last chunk of a stream with `include_usage`: no choices, only counts."""
+    return {**chunk(), "choices": [], "usage": usage}
+
+
+def streamed(*texts: str, close: bool = True) -> bytes:
+    """A streamed reply as OpenAI sends it."""
+    said = [chunk("", role="assistant", refusal=None), *map(chunk, texts), chunk(finish_reason="stop"), usage_chunk()]
+    return stream(*(events(entry, done=False) for entry in said), events(), close=close)
+
+
+def call(name: str, arguments: str, call_id: str = "call_1") -> dict[str, object]:
+    """A tool call of a whole reply."""
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def call_part(
+    index: int | None, arguments: str | None = None, *, name: str | None = None, call_id: str | None = None
+) -> dict[str, object]:
+    """The part of a tool call that one chunk carries."""
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    fields = {"index": index, "id": call_id, "type": "function" if call_id else None, "function": function}
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def completion(
+    text: str | None, *, finish_reason: str | None = "stop", usage: object = "default", **message: object
+) -> dict[str, object]:
+    """The body of a chat completion as OpenAI's API documents it."""
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -132,12 +199,12 @@ def completion(text: str | None, *, finish_reason: str | None = "stop", usage: o
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": text, "refusal": None, "annotations": []},
+                "message": {"role": "assistant", "content": text, "refusal": None, "annotations": [], **message},
                 "logprobs": None,
                 "finish_reason": finish_reason,
             }
         ],
-        "usage": counted if usage == "default" else usage,
+        "usage": USAGE if usage == "default" else usage,
         "service_tier": "default",
     }
 

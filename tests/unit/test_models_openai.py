@@ -284,5 +284,5 @@ def test_an_address_that_cannot_serve_is_refused(url: str) -> None:
 
 
 def test_extra_fields_that_are_no_json_are_refused() -> None:
-    with pytest.raises(ConfigError, match="extra_body is no JSON"):
+    with pytest.raises(ConfigError, match="the request is no JSON"):
         ask(OpenAIModel("m", base_url="http://127.0.0.1:1/v1", extra_body={"x": {1, 2}}))

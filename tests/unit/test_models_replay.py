@@ -144,7 +144,7 @@ def test_a_replay_names_other_differences(recorded: Path) -> None:
         "",
         "[]",
         '{"format": "other", "version": 1, "model": "m", "exchanges": []}',
-        '{"format": "cloche-conversation", "version": 2, "model": "m", "exchanges": []}',
+        '{"format": "cloche-conversation", "version": 3, "model": "m", "exchanges": []}',
         '{"format": "cloche-conversation", "version": 1, "model": "m", "exchanges": [{"text": 5}]}',
         '{"format": "cloche-conversation", "version": 1, "model": "m", "exchanges": [], "more": 1}',
     ],

@@ -1,0 +1,94 @@
+"""`FallbackModel`: several models, of which the next is asked where one fails.
+
+The rule: a reply comes from one model as a whole. Once text was given out, an error is final.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from ...runtime.errors import ConfigError
+from ..errors import ModelError
+from ..messages import Message, ModelReply, ResponseFormat, ToolChoice, ToolSchema
+from ..model import Model, OnText
+from .given import GivenText
+
+T = TypeVar("T")
+_log = logging.getLogger("cloche.models")
+
+
+class FallbackModel:
+    """Asks its models in order until one replies. Each keeps its own retries, prices and limits."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        """Nothing is sent yet.
+
+        Raises:
+            ConfigError: there are no models.
+        """
+        if not models:
+            raise ConfigError("FallbackModel needs at least one model")
+        self._models = tuple(models)
+
+    @property
+    def name(self) -> str:
+        """The first model's."""
+        return self._models[0].name
+
+    async def complete(  # noqa: PLR0913  # the protocol's
+        self,
+        messages: Sequence[Message],
+        *,
+        stop: Sequence[str] = (),
+        on_text: OnText | None = None,
+        tools: Sequence[ToolSchema] = (),
+        tool_choice: ToolChoice | None = None,
+        response_format: ResponseFormat | None = None,
+        max_tokens: int | None = None,
+    ) -> ModelReply:
+        """The reply of the first model that gives one.
+
+        Raises:
+            ModelError: the last model's; its notes name what the others said.
+        """
+        given = GivenText(on_text)
+
+        async def ask(model: Model) -> ModelReply:
+            return await model.complete(
+                messages,
+                stop=stop,
+                on_text=None if on_text is None else given,
+                tools=tools,
+                tool_choice=tool_choice,
+                response_format=response_format,
+                max_tokens=max_tokens,
+            )
+
+        return await first_that_replies([(model.name, model) for model in self._models], ask, given)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {list(self._models)!r}>"
+
+
+async def first_that_replies(
+    options: Sequence[tuple[str, T]], ask: Callable[[T], Awaitable[ModelReply]], given: GivenText
+) -> ModelReply:
+    """The reply of the first option that gives one.
+
+    Raises:
+        ModelError: the last one's, or the first after text was given out; its notes name the others.
+    """
+    failed: list[str] = []
+    for position, (name, option) in enumerate(options):
+        try:
+            return await ask(option)
+        except ModelError as exc:
+            if given.began or position == len(options) - 1:
+                for line in failed:
+                    exc.add_note(line)
+                raise
+            failed.append(f"before it, {name} failed: {type(exc).__name__}: {exc}")
+            _log.warning("%s failed with %s; asking %s", name, type(exc).__name__, options[position + 1][0])
+    raise AssertionError("there is at least one option")
