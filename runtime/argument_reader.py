@@ -21,6 +21,7 @@ from pydantic_core import ArgsKwargs, SchemaError, SchemaValidator, ValidationEr
 
 from .errors import ConfigError
 from .tool_signature import Arguments, BadArguments, first_line
+from .typed_dicts import readable
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # A core schema is nested dicts of anything; `isinstance(part, dict)` narrows to dict[Unknown, Unknown].
@@ -56,7 +57,7 @@ class ArgumentReader:
         """`parameters` carry resolved annotations."""
         self._name = name
         self._parameters = parameters
-        schema = _strict_scalars(self._adapter(parameters).core_schema)
+        schema = strict_scalars(self._adapter(parameters).core_schema)
         self._validate = SchemaValidator(typing.cast("typing.Any", schema)).validate_python
 
     def read(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Arguments:
@@ -88,6 +89,7 @@ class ArgumentReader:
         def collect(*args: object, **kwargs: object) -> Arguments:
             return args, kwargs
 
+        parameters = [parameter.replace(annotation=readable(parameter.annotation)) for parameter in parameters]
         signature = inspect.Signature(sorted(parameters, key=lambda parameter: parameter.kind))
         collect.__signature__ = signature  # type: ignore[attr-defined]  # what inspect.signature gives
         collect.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -100,12 +102,15 @@ class ArgumentReader:
             ) from exc
 
 
-def explain(exc: ValidationError, parameters: Sequence[inspect.Parameter] = ()) -> str:
-    """What is wrong, by place, without the values."""
+def explain(exc: ValidationError, parameters: Sequence[inspect.Parameter] = (), root: str = "") -> str:
+    """What is wrong, by place, without the values. `root` names the whole, where it is not a list of arguments."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [parameter.name for parameter in parameters if parameter.kind in positional]
     errors = exc.errors(include_url=False, include_input=False, include_context=False)
-    parts = [f"{_place(error['loc'], names)}{error['msg']}" for error in errors[:MAX_ERRORS]]
+    parts = [
+        f"{_place((root, *error['loc']) if root else error['loc'], names)}{error['msg']}"
+        for error in errors[:MAX_ERRORS]
+    ]
     if len(errors) > MAX_ERRORS:
         parts.append(f"and {len(errors) - MAX_ERRORS} more")
     return "; ".join(parts)
@@ -128,10 +133,10 @@ def _place(loc: tuple[int | str, ...], names: list[str]) -> str:
     return ".".join(str(part)[:60] for part in [head, *rest[:5]]) + ": "
 
 
-def _strict_scalars(schema: object) -> object:
+def strict_scalars(schema: object) -> object:
     """A copy of a core schema in which scalars take their own type only; pydantic models stay as they are."""
     if isinstance(schema, list | tuple):
-        return type(schema)(_strict_scalars(part) for part in schema)
+        return type(schema)(strict_scalars(part) for part in schema)
     if not isinstance(schema, dict):
         return schema
     kind = schema.get("type")
@@ -147,5 +152,5 @@ def _inner(key: str, part: object) -> object:
     if key not in _INNER_SCHEMAS:
         return part
     if key in ("fields", "choices") and isinstance(part, dict):  # by name or by tag, not itself a schema
-        return {name: _strict_scalars(below) for name, below in part.items()}
-    return _strict_scalars(part)
+        return {name: strict_scalars(below) for name, below in part.items()}
+    return strict_scalars(part)

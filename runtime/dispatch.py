@@ -10,26 +10,30 @@ One thread serves (`call`, `start`, `cancel`, `wait`, `close`); `abort` may come
 from __future__ import annotations
 
 import contextvars
-import inspect
 import logging
-import queue
-import threading
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 from .cell import LimitHit
 from .errors import ProtocolError
 from .limits import Limits
 from .output import escape_controls
 from .protocol import ToolOutcome, Wait, Wake, render, render_tool_result
-from .tool_outcome import SHOWN, Outcome, Refused, failure, message_of, tidy
-from .tool_signature import Arguments, BadArguments
+from .safe_logs import logged
+from .tool_events import EventTeller
+from .tool_flight import OpenCall, OpenCalls
+from .tool_hooks import ToolObserver
+from .tool_outcome import SHOWN, Denied, Late, Outcome, Refused, failure, message_of, tidy
+from .tool_pipeline import NO_HOOKS, guarded_steps
+from .tool_running import AsyncRunner, CallRunner, ToolThreads
+from .tool_signature import Arguments, BadArguments, BadResult
 from .tools import Tool, ToolTable
 from .values import BadValue, CrossError, ValueLimits, ValueTooLarge, decode_counted, encode
+
+__all__ = ["AsyncRunner", "CellCalls", "ToolThreads"]
 
 MAX_UNDELIVERED = 16_384
 """Refused `.aio` calls that may wait for the guest to ask. An honest guest has no more calls than tasks."""
@@ -40,35 +44,10 @@ OPEN_VALUES = 4
 _log = logging.getLogger("cloche.tools")
 
 
-class AsyncRunner(Protocol):
-    """Runs async tools on the event loop of the face: the caller's, or the portal's."""
-
-    def start(self, call: Callable[[], Awaitable[object]], context: contextvars.Context, /) -> Future[object]:
-        """Await `call()` on the loop, in `context`. Cancelling the future cancels it there; that must not block."""
-        ...
-
-
-class ToolThreads(Protocol):
-    """A bounded pool for blocking tools that are not waited for at once, such as a ThreadPoolExecutor."""
-
-    def submit(self, call: Callable[[], object], /) -> Future[object]: ...
-
-
-@dataclass(slots=True)
-class _Call:
-    """An admitted `.aio` call, or a blocking one that is waited for."""
-
-    tool: Tool
-    cost: int
-    started: float
-    ends: float
-    future: Future[object]
-
-
 class CellCalls:
     """The tool calls of one cell."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what one cell is given, each thing by name
         self,
         tools: ToolTable,
         limits: Limits,
@@ -77,55 +56,79 @@ class CellCalls:
         async_runner: AsyncRunner,
         threads: Callable[[], ToolThreads],
         deadline: float,
+        observer: ToolObserver | None = None,
     ) -> None:
         self._tools = tools
         self._limits = limits
         self._value_limits = ValueLimits(limits.value_bytes, limits.value_depth, limits.int_digits)
-        self._context = context.copy()  # a context object cannot be entered twice at once
-        self._runner = async_runner
-        self._threads = threads
-        self._deadline = deadline
-        self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        """Ids of calls that finished, and None for the abort: all that a waiting thread is woken for."""
-        self._open: dict[int, _Call] = {}
-        self._open_cost = 0
-        self._ready: dict[int, Outcome | None] = {}
-        """Finished and not yet told to the guest, in order. None: the outcome is still in the call's future."""
+        self._flight = OpenCalls(deadline)
+        self._runner = CallRunner(self._flight, limits, context, async_runner, threads)
+        self._observer = observer or NO_HOOKS
+        self._always_guarded = self._observer.decides
+        on_event = self._observer.on_event
+        self._teller = None if on_event is None else EventTeller(on_event, context)
         self._last_id = -1
-        self._aborted = False
         self._logged: set[tuple[str, type]] = set()
         self.hits: dict[str, LimitHit] = {}
         self.count = 0
         self.bytes_in = 0
         self.bytes_out = 0
-        self.seconds = 0.0
-        self.abandoned = 0
         self.ended_by: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Spent in tools."""
+        return self._flight.seconds
+
+    @property
+    def abandoned(self) -> int:
+        """Blocking tools that still ran when nobody waited for them any more."""
+        return self._flight.abandoned
 
     # --- what the session calls ---------------------------------------------------------------------------------------
 
     def call(self, call_id: int, name: str, payload: memoryview) -> bytes:
         """Run a blocking call; the `tool_result` frame."""
         self._check_id(call_id)
+        teller = self._teller
+        since = 0.0 if teller is None else time.monotonic()
         try:
-            tool, arguments, cost = self._admit(name, payload)
-            outcome = self._outcome(tool, lambda: self._run(call_id, tool, arguments, cost))
+            tool, arguments, _ = self._admit(name, payload)
         except Refused as refused:
             outcome = failure(refused)
+            self._tell_refused(call_id, name, outcome, since)
+        else:
+            if teller is not None:
+                teller.started(call_id, name, arguments, since)
+            outcome = self._outcome(tool, partial(self._run, call_id, tool, arguments))
+            if teller is not None:
+                teller.finished(call_id, outcome)
         return render_tool_result(call_id, outcome.ok, outcome.end_cell, outcome.payload)
 
     def start(self, call_id: int, name: str, payload: memoryview) -> None:
         """Begin an `.aio` call; its outcome comes with a later `wait`."""
         self._check_id(call_id)
+        flight, teller = self._flight, self._teller
+        since = 0.0 if teller is None else time.monotonic()
         try:
             tool, arguments, cost = self._admit(name, payload)
             self._check_open(cost)
-            self._open[call_id] = self._launch(call_id, tool, arguments, cost)
-            self._open_cost += cost
         except Refused as refused:
-            if len(self._ready) >= MAX_UNDELIVERED:
+            if len(flight.ready) >= MAX_UNDELIVERED:
                 raise ProtocolError("tool calls without end and nobody waits for them") from None
-            self._ready[call_id] = failure(refused)
+            flight.ready[call_id] = outcome = failure(refused)
+            self._tell_refused(call_id, name, outcome, since)
+            return
+        if teller is not None:
+            teller.started(call_id, name, arguments, since)
+        try:
+            call = self._launch(call_id, tool, arguments, cost)
+        except Refused as refused:
+            flight.ready[call_id] = failure(refused)
+            return
+        flight.add(call_id, call)
+        if teller is not None:
+            teller.watch(call_id, call.future)
 
     def cancel(self, call_id: int) -> None:
         """The guest gave the call up: stop it, and never tell its outcome.
@@ -133,42 +136,46 @@ class CellCalls:
         Raises:
             ProtocolError: no such call is open.
         """
-        known = call_id in self._ready
-        self._ready.pop(call_id, None)
-        call = self._forget(call_id)
+        known = call_id in self._flight.ready
+        self._flight.ready.pop(call_id, None)
+        call = self._flight.forget(call_id)
         if call is not None:
-            self._give_up(call)
+            self._flight.give_up(call)
         elif not known:
             raise ProtocolError("tool_cancel of a call that is not open")
+        if self._teller is not None:
+            self._teller.dropped(call_id)
 
     def wait(self, frame: Wait) -> bytes:
         """Block until an `.aio` call has finished, the guest's timer is up, or the abort; the `wake` frame."""
-        timer = self._deadline if frame.timeout_s is None else min(self._deadline, time.monotonic() + frame.timeout_s)
-        self._take_events()
-        while not self._aborted:
+        flight = self._flight
+        deadline = flight.deadline
+        timer = deadline if frame.timeout_s is None else min(deadline, time.monotonic() + frame.timeout_s)
+        flight.take_events()
+        while not flight.aborted:
             now = time.monotonic()
             if frame.any_result:
                 self._expire(now)
-            if now >= timer or (frame.any_result and self._ready):
+            if now >= timer or (frame.any_result and flight.ready):
                 break
-            calls = [call.ends for call in self._open.values()] if frame.any_result else []
-            self._sleep(min([timer, *calls]) - now)
+            calls = [call.ends for call in flight.open.values()] if frame.any_result else []
+            flight.sleep(min([timer, *calls]) - now)
         return self._wake() if frame.any_result else render(Wake(results=()))
 
     def abort(self) -> None:
         """Every wait returns now, async tools are cancelled and no further tool runs. Any thread; never blocks."""
-        self._aborted = True
-        for call in tuple(self._open.values()):
-            call.future.cancel()  # counted when the serving thread gives the call up
-        self._events.put(None)
+        self._flight.abort()
 
     def close(self) -> None:
         """Cancel what is still open. A blocking tool that runs cannot be stopped: it is counted and left alone."""
-        for call_id in list(self._open):
-            call = self._forget(call_id)
+        flight = self._flight
+        for call_id in list(flight.open):
+            call = flight.forget(call_id)
             if call is not None:
-                self._give_up(call)
-        self._ready.clear()
+                flight.give_up(call)
+        flight.ready.clear()
+        if self._teller is not None:
+            self._teller.close()
 
     # --- admission ----------------------------------------------------------------------------------------------------
 
@@ -181,7 +188,7 @@ class CellCalls:
         """The tool and its validated arguments, if the call may be made."""
         self.count += 1
         self.bytes_in += len(payload)
-        if self._aborted:
+        if self._flight.aborted:
             raise Refused("Interrupted", "the cell was stopped")
         if self.ended_by is not None:
             raise Refused("CellEnded", f"{self.ended_by} has ended the cell")
@@ -212,10 +219,10 @@ class CellCalls:
 
     def _check_open(self, cost: int) -> None:
         allowed = self._limits.concurrent_tool_calls
-        if len(self._open) >= allowed:
+        if len(self._flight.open) >= allowed:
             text = f"concurrent_tool_calls: {allowed} may be open at once"
-            raise self._over("concurrent_tool_calls", len(self._open) + 1, allowed, text)
-        total, room = self._open_cost + cost, OPEN_VALUES * self._limits.value_bytes
+            raise self._over("concurrent_tool_calls", len(self._flight.open) + 1, allowed, text)
+        total, room = self._flight.cost + cost, OPEN_VALUES * self._limits.value_bytes
         if total > room:
             raise self._over("value_bytes", total, room, f"arguments of the open calls take {total} bytes of {room}")
 
@@ -227,71 +234,38 @@ class CellCalls:
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def _run(self, call_id: int, tool: Tool, arguments: Arguments, cost: int) -> object:
-        """Call the tool and wait. A plain blocking tool runs right here, on the serving thread."""
-        if tool.is_async or tool.timeout_s is not None:
-            return self._result_of(call_id, self._launch(call_id, tool, arguments, cost))
-        args, kwargs = arguments
-        started = time.monotonic()
-        try:
-            result = self._context.run(tool.function, *args, **kwargs)
-        finally:
-            self.seconds += time.monotonic() - started
-        if not inspect.isawaitable(result):
-            return result
-        return self._result_of(call_id, self._follow(call_id, tool, cost, self._await(result)))
+    def _run(self, call_id: int, tool: Tool, arguments: Arguments) -> object:
+        if tool.guarded or self._always_guarded:
+            steps = guarded_steps(tool, arguments, call_id, self._observer)
+            return self._runner.drive(call_id, tool, steps)
+        result = self._runner.run(call_id, tool, arguments)
+        return result if tool.check is None else tool.check(result)
 
-    def _launch(self, call_id: int, tool: Tool, arguments: Arguments, cost: int) -> _Call:
-        """Start the tool beside the serving thread."""
-        args, kwargs = arguments
-        bound = partial(tool.function, *args, **kwargs)
+    def _launch(self, call_id: int, tool: Tool, arguments: Arguments, cost: int) -> OpenCall:
         try:
-            if tool.is_async:
-                future = self._runner.start(bound, self._context.copy())  # type: ignore[arg-type]  # `is_async` says so
-            else:
-                context = self._context.copy()
-                future = self._threads().submit(lambda: context.run(self._run_on_thread, bound))
+            if tool.guarded or self._always_guarded:
+                steps = guarded_steps(tool, arguments, call_id, self._observer)
+                return self._runner.launch_steps(call_id, tool, steps, cost)
+            return self._runner.launch(call_id, tool, arguments, cost)
         except Exception as exc:  # noqa: BLE001  # tool dispatch: a closed loop or pool
             raise self._failed(tool, exc) from None
-        return self._follow(call_id, tool, cost, future)
-
-    def _follow(self, call_id: int, tool: Tool, cost: int, future: Future[object]) -> _Call:
-        started = time.monotonic()
-        limit = self._limits.tool_s if tool.timeout_s is None else min(tool.timeout_s, self._limits.tool_s)
-        future.add_done_callback(lambda _: self._events.put(call_id))
-        return _Call(tool, cost, started, started + limit, future)
-
-    def _run_on_thread(self, bound: Callable[[], object]) -> object:
-        result = bound()
-        return self._await(result).result() if inspect.isawaitable(result) else result
-
-    def _await(self, awaitable: Awaitable[object]) -> Future[object]:
-        return self._runner.start(lambda: awaitable, self._context.copy())
-
-    def _result_of(self, call_id: int, call: _Call) -> object:
-        """The result, once it is there; `.aio` calls that finish meanwhile are kept for the next `wait`."""
-        while not call.future.done():
-            now = time.monotonic()
-            if self._aborted or now >= self._deadline:
-                self._give_up(call)
-                raise Refused("Interrupted", "the cell was stopped")
-            if now >= call.ends:
-                self._give_up(call)
-                raise self._late(call)
-            self._sleep(min(call.ends, self._deadline) - now)
-        self.seconds += time.monotonic() - call.started
-        return call.future.result()
 
     def _outcome(self, tool: Tool, run: Callable[[], object]) -> Outcome:
         """What `run` gives, as the guest will see it. This is the broad `except` of tool dispatch."""
         try:
             payload = encode(run(), self._value_limits, f"result of {tool.name}")
         except Refused as refused:
+            if isinstance(refused, Denied) and refused.end_run:
+                self.ended_by = tool.name
             return failure(refused)
         except ValueTooLarge as exc:
             return failure(self._over(exc.limit, exc.used, exc.allowed, str(exc)))
         except CrossError as exc:
             return failure(Refused("CannotCross", tidy(str(exc))))
+        except Late as exc:
+            return failure(self._late(tool, exc))
+        except CancelledError:  # what a hook or a pause waited for, by the abort
+            return failure(Refused("Interrupted", "the call was cancelled", "cancelled"))
         except BaseException as exc:  # noqa: BLE001  # SystemExit or a stray KeyboardInterrupt of a tool is its failure too
             return failure(self._failed(tool, exc))
         self.bytes_out += len(payload)
@@ -308,73 +282,63 @@ class CellCalls:
         kind = type(exc)
         if not isinstance(exc, SHOWN) and (tool.name, kind) not in self._logged:
             self._logged.add((tool.name, kind))
-            _log.warning("tool %s failed", tool.name, exc_info=exc)
+            _log.warning("tool %s failed", tool.name, exc_info=logged(exc))
+        if isinstance(exc, BadResult):
+            return Refused("InvalidResult", tidy(exc.told))
         return Refused(tidy(kind.__name__)[:100], message_of(exc))
 
-    def _late(self, call: _Call) -> Refused:
-        allowed = call.ends - call.started
-        return self._over("tool_s", allowed, allowed, f"{call.tool.name} did not answer within {allowed:g} s")
+    def _late(self, tool: Tool, exc: Late) -> Refused:
+        refused = self._over("tool_s", exc.used_s, exc.allowed_s, str(exc))
+        refused.outcome = "timeout"
+        return refused
+
+    def _tell_refused(self, call_id: int, name: str, outcome: Outcome, since: float) -> None:
+        if self._teller is not None:
+            self._teller.started(call_id, name, None, since)
+            self._teller.finished(call_id, outcome, admitted=False)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def _sleep(self, seconds: float) -> None:
-        """Until something happens, or `seconds` have passed."""
-        try:
-            event = self._events.get(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX)))
-        except queue.Empty:
-            return
-        self._note(event)
-        self._take_events()
-
-    def _take_events(self) -> None:
-        while not self._events.empty():
-            self._note(self._events.get())
-
-    def _note(self, event: int | None) -> None:
-        if event is not None and event in self._open:
-            self._ready.setdefault(event, None)
-
     def _expire(self, now: float) -> None:
         """Calls over their time fail; what they do afterwards is nobody's concern."""
-        for call_id, call in list(self._open.items()):
-            if now >= call.ends and call_id not in self._ready:
-                self._forget(call_id)
-                self._give_up(call)
-                self._ready[call_id] = failure(self._late(call))
+        flight = self._flight
+        for call_id, call in list(flight.open.items()):
+            if now >= call.ends and call_id not in flight.ready:
+                flight.forget(call_id)
+                flight.give_up(call)
+                late = Late(call.tool.name, call.allowed_s, now - call.started)
+                flight.ready[call_id] = failure(self._late(call.tool, late))
 
     def _wake(self) -> bytes:
         """The `wake` frame with what has finished, as much as one frame should hold."""
         results: list[ToolOutcome] = []
         payloads: list[bytes] = []
-        room = self._limits.value_bytes
-        for call_id in list(self._ready):
+        room, ready = self._limits.value_bytes, self._flight.ready
+        for call_id in list(ready):
             if len(results) >= MAX_WAKE_RESULTS or room < 0:
                 break
-            outcome = self._ready.pop(call_id) or self._settle(call_id)
+            outcome = ready.pop(call_id) or self._settle(call_id)
+            if self._teller is not None:
+                self._teller.finished(call_id, outcome)
             results.append(ToolOutcome(id=call_id, ok=outcome.ok, end_cell=outcome.end_cell))
             payloads.append(outcome.payload)
             room -= len(outcome.payload)
         return render(Wake(results=tuple(results)), tuple(payloads))
 
     def _settle(self, call_id: int) -> Outcome:
-        call = self._forget(call_id)
+        call = self._flight.forget(call_id)
         if call is None:
             raise AssertionError("a ready call is open until it is told")
-        self.seconds += time.monotonic() - call.started
+        self._flight.seconds += time.monotonic() - call.started
         if call.future.cancelled():  # by the abort, or with its loop
-            return failure(Refused("Interrupted", "the call was cancelled"))
-        return self._outcome(call.tool, call.future.result)
+            return failure(Refused("Interrupted", "the call was cancelled", "cancelled"))
+        return self._outcome(call.tool, partial(self._result_of, call))
 
-    def _forget(self, call_id: int) -> _Call | None:
-        call = self._open.pop(call_id, None)
-        if call is not None:
-            self._open_cost -= call.cost
-        return call
-
-    def _give_up(self, call: _Call) -> None:
-        self.seconds += time.monotonic() - call.started
-        if not call.future.cancel() and not call.future.done():
-            self.abandoned += 1
+    def _result_of(self, call: OpenCall) -> object:
+        result = call.future.result()
+        if call.checked or call.tool.check is None:
+            return result
+        return call.tool.check(result)
 
 
 def _split_arguments(value: object) -> tuple[tuple[object, ...], dict[str, object]]:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from .output import escape_controls
+from .tool_hooks import ToolOutcomeKind
 from .tools import ToolError
 from .values import ValueLimits, encode
 
@@ -24,9 +25,28 @@ _ERROR_LIMITS = ValueLimits(size=64 * 1024)
 class Refused(Exception):
     """A call that gives no result: `kind` and the message are what the guest sees."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, outcome: ToolOutcomeKind = "error") -> None:
         super().__init__(message)
         self.kind = kind
+        self.outcome: ToolOutcomeKind = outcome
+        """The word of observers for it, if the call had been admitted."""
+
+
+class Denied(Refused):
+    """A call that a hook of the host's, or the lack of one, has denied."""
+
+    def __init__(self, reason: str, end_run: bool) -> None:
+        super().__init__("ToolDenied", reason, "denied")
+        self.end_run = end_run
+
+
+class Late(TimeoutError):
+    """An attempt that took longer than it may."""
+
+    def __init__(self, tool: str, allowed_s: float, used_s: float) -> None:
+        super().__init__(f"{tool} did not answer within {allowed_s:g} s")
+        self.allowed_s = allowed_s
+        self.used_s = max(used_s, allowed_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +56,15 @@ class Outcome:
     ok: bool
     payload: bytes
     end_cell: bool = False
+    refused: Refused | None = None
+    """Why there is no result."""
 
 
 def failure(refused: Refused) -> Outcome:
     """The outcome of a call that gives no result."""
-    return Outcome(ok=False, payload=encode([refused.kind, tidy(str(refused))], _ERROR_LIMITS))
+    ends = isinstance(refused, Denied) and refused.end_run
+    payload = encode([refused.kind, tidy(str(refused))], _ERROR_LIMITS)
+    return Outcome(ok=False, payload=payload, end_cell=ends, refused=refused)
 
 
 def message_of(exc: BaseException) -> str:

@@ -19,9 +19,18 @@ class BadArguments(Exception):
     """Arguments that do not fit the signature. The message names each parameter and never quotes another's value."""
 
 
+class BadResult(Exception):
+    """A result that is not of the type that the tool promises. The message is for the host's log."""
+
+    def __init__(self, tool: str, problem: str) -> None:
+        super().__init__(f"{tool}: {problem}")
+        self.told = f"{tool}() gave a result that its signature does not allow ({problem}); this is a fault of the tool"
+        """For the guest. Quotes no value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Docs:
-    """A docstring in the Google style, taken apart."""
+    """A docstring, taken apart."""
 
     summary: str
     """Everything before the first section."""
@@ -29,30 +38,76 @@ class Docs:
     full: str
 
 
-_SECTION = re.compile(r"(Args|Arguments|Parameters|Returns|Return|Yields|Raises|Examples?|Notes?|Warnings?):\s*$")
+_SECTIONS = "Args|Arguments|Parameters|Params|Returns|Return|Yields|Raises|Examples?|Notes?|Warnings?|See Also"
+_GOOGLE = re.compile(rf"({_SECTIONS}):\s*$")
+_NUMPY = re.compile(rf"({_SECTIONS}|Other Parameters)\s*$")
+_UNDERLINE = re.compile(r"-{3,}\s*$")
 _ITEM = re.compile(r"(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)$")
+_NUMPY_ITEM = re.compile(r"\*{0,2}(\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
+_SPHINX = re.compile(r"\s*:(\w+)\s*([^:]*):\s*(.*)$")
+_ARGUMENTS = frozenset({"Args", "Arguments", "Parameters", "Params", "Other Parameters"})
 
 
 def read_docs(doc: str | None) -> Docs:
-    """The parts of a docstring; empty parts where there is none."""
+    """The parts of a docstring in the style of Google, numpy or Sphinx; empty parts where there is none."""
     full = inspect.cleandoc(doc or "")
-    summary: list[str] = []
-    parameters: dict[str, str] = {}
-    section, current, indent = "", "", 0
-    for line in full.splitlines():
-        heading = _SECTION.match(line)
-        if heading:
-            section, current = heading[1], ""
-        elif not section:
-            summary.append(line)
-        elif section in ("Args", "Arguments", "Parameters"):
+    reader = _DocReader()
+    lines = full.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+        reader.take(line, following)
+    return Docs("\n".join(reader.summary).strip(), reader.parameters, full)
+
+
+class _DocReader:
+    """Goes through a docstring line by line."""
+
+    def __init__(self) -> None:
+        self.summary: list[str] = []
+        self.parameters: dict[str, str] = {}
+        self._section = ""
+        self._style = ""
+        self._current: tuple[str, ...] = ()
+        """Parameters that further lines describe."""
+        self._indent = 0
+
+    def take(self, line: str, following: str) -> None:
+        google, numpy, sphinx = _GOOGLE.match(line), _NUMPY.match(line), _SPHINX.match(line)
+        if google:
+            self._begin(google[1], "google")
+        elif numpy and _UNDERLINE.match(following):
+            self._begin(numpy[1], "numpy")
+        elif sphinx and self._style in ("", "sphinx"):
+            self._take_field(sphinx[1], sphinx[2].split(), sphinx[3])
+        elif not self._section:
+            self.summary.append(line)
+        elif self._section in _ARGUMENTS:
+            self._take_argument(line)
+
+    def _begin(self, section: str, style: str) -> None:
+        self._section, self._style, self._current = section, style, ()
+
+    def _take_field(self, field: str, words: list[str], text: str) -> None:
+        self._begin("Args" if field in ("param", "parameter", "arg", "argument", "key") else "Other", "sphinx")
+        if self._section == "Args" and words:
+            self._describe((words[-1].lstrip("*"),), text)
+
+    def _take_argument(self, line: str) -> None:
+        if self._style == "google":
             item = _ITEM.match(line)
-            if item and (not current or len(item[1]) <= indent):
-                current, indent = item[2], len(item[1])
-                parameters[current] = item[3].strip()
-            elif current and line.strip():
-                parameters[current] = f"{parameters[current]} {line.strip()}".strip()
-    return Docs("\n".join(summary).strip(), parameters, full)
+            if item and (not self._current or len(item[1]) <= self._indent):
+                self._indent = len(item[1])
+                self._describe((item[2],), item[3])
+                return
+        elif self._style == "numpy" and (numpy := _NUMPY_ITEM.match(line)) is not None:
+            self._describe(tuple(name.strip().lstrip("*") for name in numpy[1].split(",")), "")
+            return
+        if line.strip() and not _UNDERLINE.match(line):
+            for name in self._current:
+                self.parameters[name] = f"{self.parameters[name]} {line.strip()}".strip()
+
+    def _describe(self, names: tuple[str, ...], text: str) -> None:
+        self._current = names
+        self.parameters.update(dict.fromkeys(names, text.strip()))
 
 
 def read_signature(function: Callable[..., object], tool: str) -> inspect.Signature:

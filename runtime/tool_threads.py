@@ -27,6 +27,11 @@ class BoundedThreads:
         self._waiting: deque[tuple[Future[object], Call]] = deque()
         self._running = 0
 
+    @property
+    def running(self) -> int:
+        """Calls that hold a place now."""
+        return self._running
+
     def submit(self, call: Call, /) -> Future[object]:
         """Run the call as soon as a place is free. The future can be cancelled until then.
 

@@ -183,6 +183,7 @@ def test_records_are_built_for_the_tool_and_come_back_as_dicts(calls_of: Make) -
     assert call(calls_of(order), "order", {"item": "tea"}) == (True, {"rows": [{"item": "tea"}, {"item": "tea"}]})
 
 
+@pytest.mark.guarantee("G20")
 def test_arguments_that_do_not_fit_never_reach_the_tool(calls_of: Make) -> None:
     seen: list[object] = []
 
@@ -195,6 +196,7 @@ def test_arguments_that_do_not_fit_never_reach_the_tool(calls_of: Make) -> None:
     assert seen == []
 
 
+@pytest.mark.guarantee("G19")
 def test_only_granted_tools_exist(calls_of: Make) -> None:
     calls = calls_of(add)
 
@@ -233,6 +235,7 @@ class SoldOut(ToolError):
     ],
     ids=lambda value: type(value).__name__,
 )
+@pytest.mark.guarantee("G08")
 def test_a_failing_tool_gives_its_type_and_a_safe_message(
     calls_of: Make, raised: BaseException, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,6 +297,7 @@ def test_a_final_answer_that_fails_does_not_end_the_cell(calls_of: Make) -> None
 # --- caps -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee("G35")
 def test_the_cap_on_calls_counts_refused_ones_too_and_is_told(calls_of: Make) -> None:
     calls = calls_of(add, tool_calls=2)
 
@@ -331,6 +335,7 @@ def test_a_result_over_a_cap_is_a_tool_error_and_a_limit_of_the_cell(calls_of: M
     assert (ok, cast("list[str]", value)[0], list(calls.hits)) == (False, "LimitExceeded", ["value_bytes"])
 
 
+@pytest.mark.guarantee("G35")
 def test_open_calls_are_capped_in_number_and_in_the_size_of_their_arguments(calls_of: Make) -> None:
     gate = threading.Event()
 
@@ -496,6 +501,7 @@ def test_arguments_in_another_form_than_stubs_send_are_a_protocol_error(calls_of
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee("G35")
 def test_an_async_tool_over_its_time_is_cancelled_and_told(calls_of: Make) -> None:
     cancelled = threading.Event()
 

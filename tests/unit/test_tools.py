@@ -187,6 +187,7 @@ def test_a_lambda_and_an_object_with_call_need_a_name() -> None:
     assert (Tool(Shop(), name="shop").doc, Tool(AsyncShop(), name="shop").is_async) == ("Call it.", True)
 
 
+@pytest.mark.guarantee("G06")
 def test_what_a_partial_has_bound_stays_with_the_host() -> None:
     def search(query: str, key: str) -> str:
         return query + key
@@ -366,6 +367,7 @@ def test_a_default_is_not_mistaken_for_a_schema() -> None:
     assert Tool(f).bind((), {}) == ((), {"config": {"type": "int"}})
 
 
+@pytest.mark.guarantee("G20")
 def test_a_recursive_type_is_checked_all_the_way_down() -> None:
     made = Tool(take_node)
 

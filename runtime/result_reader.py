@@ -1,0 +1,54 @@
+"""How a tool's result is checked against what the tool promises: one pydantic-core validator, built at the first call.
+
+The rule: as strict as for arguments. The guest gets the value in the promised type (an `int` for `float` becomes a
+float), so the stub that a model has read is true. A type that no check can be made of is not checked.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+from collections.abc import Callable
+
+from pydantic import PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError
+from pydantic_core import SchemaError, SchemaValidator, ValidationError
+
+from .argument_reader import explain, strict_scalars
+from .tool_signature import BadResult
+from .typed_dicts import readable
+
+_LAZY: set[object] = {
+    typing.get_origin(Callable[..., object]),
+    collections.abc.Iterable,
+    collections.abc.Iterator,
+    collections.abc.Generator,
+}
+"""pydantic checks these while they are read, and gives an iterator, which cannot cross."""
+_AWAITED = {collections.abc.Awaitable, collections.abc.Coroutine}
+
+
+def result_check(tool: str, hint: object) -> Callable[[object], object] | None:
+    """Gives a result back in the type of the hint, or raises BadResult. None: there is nothing to check."""
+    if typing.get_origin(hint) in _AWAITED and typing.get_args(hint):
+        hint = typing.get_args(hint)[-1]
+    if hint is typing.Any or hint is object or _is_lazy(hint):
+        return None
+    try:
+        schema = TypeAdapter(readable(hint)).core_schema
+        validate = SchemaValidator(typing.cast("typing.Any", strict_scalars(schema))).validate_python
+    except (PydanticSchemaGenerationError, PydanticUserError, SchemaError, NameError):
+        return None
+
+    def check(result: object) -> object:
+        try:
+            return validate(result)
+        except ValidationError as exc:
+            raise BadResult(tool, explain(exc, root="result")) from None
+
+    return check
+
+
+def _is_lazy(hint: object) -> bool:
+    origin = typing.get_origin(hint) or hint
+    return (isinstance(origin, type) and origin in _LAZY) or any(map(_is_lazy, typing.get_args(hint)))
