@@ -15,6 +15,7 @@ from .limits import Limits
 from .links import WorkerSource
 from .runtime import checked_config, describe
 from .runtime_core import RuntimeCore
+from .tenants import TenantUse
 from .tools import Tool
 from .walls import Isolation, Wall
 
@@ -59,15 +60,24 @@ class AsyncRuntime:
         *,
         tools: Iterable[Tool | Callable[..., object]] = (),
         limits: Limits | None = None,
-        engine: str = "wasmtime",
+        engine: str | None = None,
         isolation: str = "process",
+        tenant: str | None = None,
     ) -> AsyncSandbox:
         """A new sandbox of this runtime, started by `async with`; arguments as for `AsyncSandbox`."""
-        return AsyncSandbox(tools=tools, limits=limits, engine=engine, isolation=isolation, runtime=self)
+        return AsyncSandbox(tools=tools, limits=limits, engine=engine, isolation=isolation, tenant=tenant, runtime=self)
 
-    def walls(self, isolation: Isolation = "process") -> list[Wall]:
-        """The layers of isolation around a guest on this machine: which are active, and why one is not."""
-        return self._core.walls(isolation)
+    def tenants(self) -> dict[str, TenantUse]:
+        """What each tenant has now, by name: sandboxes, cells that run, and how many wait; not who has nothing."""
+        return self._core.tenants()
+
+    def walls(self, isolation: Isolation = "process", engine: str | None = None) -> list[Wall]:
+        """The layers of isolation around a guest on this machine: which are active, and why one is not.
+
+        Args:
+            engine: None: the runtime's.
+        """
+        return self._core.walls(isolation, engine)
 
     async def close(self) -> None:
         """Close every sandbox, kill every worker. Cells in flight end with `SandboxClosed`. Idempotent."""

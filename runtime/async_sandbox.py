@@ -24,6 +24,7 @@ from .loop_hook import LoopHook
 from .output import OnOutput
 from .runtime_core import core_of
 from .sandbox_core import SandboxCore, State, check_options
+from .tool_hooks import ToolObserver
 from .tools import Tool
 from .work import split_paths
 
@@ -47,8 +48,9 @@ class AsyncSandbox:
         *,
         tools: Iterable[Tool | Callable[..., object]] = (),
         limits: Limits | None = None,
-        engine: str = "wasmtime",
+        engine: str | None = None,
         isolation: str = "process",
+        tenant: str | None = None,
         runtime: Runtime | AsyncRuntime | None = None,
     ) -> None:
         """Check the options; entering the context starts the sandbox. Arguments as for `Sandbox`.
@@ -57,7 +59,7 @@ class AsyncSandbox:
             ConfigError: an option or a tool cannot be.
         """
         check_options(engine, isolation)
-        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation)
+        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation, tenant, engine)
         self._finalizer = weakref.finalize(self, core.left_open, type(self).__name__)
         self._finalizer.atexit = False  # at exit the runtime ends every worker
 
@@ -67,10 +69,11 @@ class AsyncSandbox:
         deadline_s: float | None = None,
         inputs: Mapping[str, object] | None = None,
         on_output: OnOutput | None = None,
+        on_tool: ToolObserver | None = None,
     ) -> Cell:
         """Run one cell, as `Sandbox.run`. Async tools run on this loop, with this task's context variables."""
         runner = LoopRunner(LoopHook())
-        execution = self._core.begin_cell(code, deadline_s, inputs, on_output, runner)
+        execution = self._core.begin_cell(code, deadline_s, inputs, on_output, runner, on_tool)
         if self._core.has_tools:
             await runner.serve(partial(_ended, execution, runner))
         else:
@@ -118,7 +121,17 @@ class AsyncSandbox:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} wasmtime/{self._core.isolation} {self._core.state.value}>"
+        return f"<{type(self).__name__} {self._core.engine}/{self._core.isolation} {self._core.state.value}>"
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is; None: the host's own."""
+        return self._core.tenant
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
+        return self._core.limits
 
     @property
     def closed(self) -> bool:
@@ -126,7 +139,7 @@ class AsyncSandbox:
         return self._core.state is not State.OPEN
 
     async def _start(self) -> None:
-        source = self._core.runtime.source(self._core.isolation)
+        source = self._core.runtime.source(self._core.isolation, self._core.engine)
         if not source.prepared:  # may compile the image for a minute, the first time on a machine
             await anyio.to_thread.run_sync(source.prepare, abandon_on_cancel=True)
         await _settled(self._core.begin_start())

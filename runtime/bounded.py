@@ -52,7 +52,7 @@ class Bounded:
         for field in dataclasses.fields(cast("Any", self)):
             bounds: Bounds | None = field.metadata.get("bounds")
             value = getattr(self, field.name)
-            if bounds is None or (value is None and field.default is None):
+            if bounds is None or value is field.default:  # most settings are left alone, and every sandbox has some
                 continue
             whole = type(field.default) is not float
             if type(value) is not int and (whole or type(value) is not float):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .metadata import Metadata
 from .protocol import GuestError
 
 _SHOWN = 200
@@ -30,7 +31,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class LimitHit:
-    """A limit that the cell ran into; the sandbox lives on."""
+    """A limit that the cell ran into and went on, or ended with an exception of its own; the sandbox lives on."""
 
     limit: str
     """Name of the field of `Limits`."""
@@ -45,6 +46,8 @@ class Usage:
 
     wall_s: float = 0.0
     """Seconds from the request to its end."""
+    waited_s: float = 0.0
+    """Of these, how many it waited for its turn, because its tenant ran as many cells as it may."""
     cpu_s: float = 0.0
     """CPU seconds of the guest, as the worker measured them; 0 when it did not end in order."""
     memory_bytes: int = 0
@@ -83,7 +86,7 @@ class Cell:
     artifacts_dropped: int = 0
     """Files under /out that did not fit the caps."""
     limits: tuple[LimitHit, ...] = ()
-    """Limits that the cell ran into, each once."""
+    """Limits that the cell ran into, each once, also those whose exception the guest caught (docs/limits.md)."""
     usage: Usage = Usage()
     interrupted: bool = False
     """The guest saw an interrupt, whether or not it swallowed it."""
@@ -91,6 +94,9 @@ class Cell:
     """Name of the tool with `end_cell` that ended the cell."""
     complete: bool = True
     """False: the cell was cut off, and this is what had arrived by then."""
+    metadata: Metadata | None = field(default=None, compare=False, repr=False)
+    """Versions, image and walls that it ran with: one object shared by all cells of a runtime. None for a cell that no
+    sandbox made. Two cells with the same contents are equal whatever they ran on."""
 
     @property
     def ok(self) -> bool:

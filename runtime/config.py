@@ -15,6 +15,7 @@ from typing import cast
 from .bounded import Bounded, bounded
 from .errors import ConfigError
 from .policy import Policy
+from .tenants import TenantLimits, Tenants, checked_own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class RuntimeConfig(Bounded):
 
     image: Path | None = None
     """Path of the image; None: the one that came with the package, or the built one in the cache."""
+    engine: str = "wasmtime"
+    """Of sandboxes that name none: "wasmtime" or "deno" (docs/engines.md)."""
     max_sandboxes: int = bounded(1000, ge=1, le=100_000)
     """Sandboxes open at once, of both isolations. One more raises `PoolExhausted`."""
     warm_workers: int | None = bounded(None, ge=0, le=1000)
@@ -37,21 +40,46 @@ class RuntimeConfig(Bounded):
     """Seconds to wait for a killed worker to be gone."""
     tool_threads: int = bounded(32, ge=1, le=1000)
     """Threads for `.aio` calls of sync tools."""
+    cgroup: Path | None = None
+    """A cgroup folder that is the host's to divide (v2, or the memory hierarchy of v1): each worker gets a child with a
+    memory cap. None: one that systemd delegated to this process, if there is such a one."""
     policy: Policy = Policy()
     """What every sandbox must have, or it does not start."""
+    tenant_limits: TenantLimits = TenantLimits()
+    """Caps of each tenant. A sandbox without `tenant=` is the host's own, and only the caps above hold for it."""
+    tenants: Mapping[str, TenantLimits] = dataclasses.field(default_factory=dict[str, TenantLimits], hash=False)
+    """Caps of single tenants by name; they replace `tenant_limits` as a whole. Copied."""
+    busy_nice: int = bounded(10, ge=0, le=19)
+    """What a worker's niceness becomes when it burns CPU for long, so that others go first. 0: left alone."""
 
     def __post_init__(self) -> None:
         self.check()
         if not isinstance(cast("object", self.policy), Policy):
             raise ConfigError("RuntimeConfig: policy is a Policy")
-        if self.image is not None:
-            object.__setattr__(self, "image", Path(self.image))
+        if self.engine not in ENGINES:
+            raise ConfigError(f"RuntimeConfig: engine is one of {', '.join(ENGINES)}, not {self.engine!r:.60}")
+        if not isinstance(cast("object", self.tenant_limits), TenantLimits):
+            raise ConfigError("RuntimeConfig: tenant_limits is a TenantLimits")
+        object.__setattr__(self, "tenants", checked_own(self.tenants))
+        for name in _PATHS:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+
+    def caps(self) -> Tenants:
+        """The caps of each tenant, with the defaults worked out."""
+        return Tenants(self.tenant_limits, self.tenants, most=min(self.max_sandboxes, self.max_workers))
+
+
+_PATHS = ("image", "cgroup")
+_TEXTS = (*_PATHS, "engine")
+ENGINES = ("wasmtime", "deno")
+_NOT_ONE_VALUE = ("policy", "tenant_limits", "tenants")
 
 
 def config_from_environment(environ: Mapping[str, str] = os.environ, **options: object) -> RuntimeConfig:
     """The config of the default runtime: `options`, then `CLOCHE_<FIELD>` variables, then the defaults.
 
-    `CLOCHE_REQUIRE_WALLS` names walls with commas between them.
+    `CLOCHE_REQUIRE_WALLS` names walls with commas between them. `CLOCHE_TENANT_<FIELD>` is a field of `tenant_limits`.
 
     Raises:
         ConfigError: a variable or option has a value that cannot be.
@@ -59,10 +87,17 @@ def config_from_environment(environ: Mapping[str, str] = os.environ, **options: 
     found: dict[str, object] = {}
     for field in dataclasses.fields(RuntimeConfig):
         text = environ.get(f"CLOCHE_{field.name.upper()}", "")
-        if text and field.name != "policy":
-            found[field.name] = text if field.name == "image" else _number(f"CLOCHE_{field.name.upper()}", text)
+        if text and field.name not in _NOT_ONE_VALUE:
+            found[field.name] = text if field.name in _TEXTS else _number(f"CLOCHE_{field.name.upper()}", text)
     if walls := environ.get("CLOCHE_REQUIRE_WALLS", ""):
         found["policy"] = Policy(require_walls={name.strip() for name in walls.split(",")})
+    caps = {
+        field.name: _number(name, text)
+        for field in dataclasses.fields(TenantLimits)
+        if (text := environ.get(name := f"CLOCHE_TENANT_{field.name.upper()}", ""))
+    }
+    if caps:
+        found["tenant_limits"] = TenantLimits(**caps)  # type: ignore[arg-type]  # `check` looks at each
     return make_config({**found, **options})
 
 

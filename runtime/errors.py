@@ -11,10 +11,11 @@
     ├── UsedAfterFork     the object belongs to the parent process: make a new one here
     ├── LimitExceeded     a limit ended the call
     │   ├── TimedOut      the deadline passed; says whether the sandbox kept its state
-    │   └── OutOfMemory   the worker outgrew its cap, measured from outside
+    │   ├── OutOfMemory   the worker outgrew its cap, measured from outside
+    │   └── FrameTooLarge a frame over `frame_bytes`: also a ProtocolError
     ├── WorkerCrashed     the worker ended by itself or was killed by somebody else
     ├── ProtocolError     the worker broke the protocol and was killed
-    ├── PoolExhausted     no worker is free: try again later
+    ├── PoolExhausted     a cap is reached, the tenant's or the runtime's: try again later
     ├── RuntimeClosed     the runtime was closed
     └── AgentError        the agents' own errors (agents/errors.py)
 
@@ -23,10 +24,12 @@ An exception of the guest's code is data (`Cell.error`), never one of these. All
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from .cell import Cell
+
+Scope = Literal["tenant", "runtime", "machine"]
 
 
 class ClocheError(Exception):
@@ -153,15 +156,43 @@ class ProtocolError(ClocheError):
     code = "protocol"
 
 
+class FrameTooLarge(LimitExceeded, ProtocolError):
+    """The worker announced a frame over `frame_bytes`. No honest one does; it was killed before a byte was stored."""
+
+    code = "frame_too_large"
+
+    def __init__(self, used: int, allowed: int) -> None:
+        super().__init__(
+            f"frame of {used} bytes, {allowed} are allowed", limit="frame_bytes", used=used, allowed=allowed
+        )
+
+
 class PoolExhausted(ClocheError):
-    """A cap on sandboxes or workers is reached."""
+    """A cap on sandboxes, workers or running cells is reached. Nothing ran: the same call can be made again."""
 
     code = "pool_exhausted"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        scope: Scope = "machine",
+        cap: str | None = None,
+        allowed: int | None = None,
+        tenant: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         """A hint, in seconds."""
+        self.scope = scope
+        """Whose cap it is: the tenant's own, the whole runtime's, or the machine's (processes, descriptors)."""
+        self.cap = cap
+        """Name of the field of `TenantLimits` or `RuntimeConfig`; None for the machine."""
+        self.allowed = allowed
+        """Value of that field."""
+        self.tenant = tenant
+        """Who asked, where the cap is a tenant's; None otherwise."""
 
 
 class RuntimeClosed(ClocheError):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from .errors import ClocheError, ProtocolError, SandboxClosed, TimedOut, WorkerCrashed
+from .lanes import Turn
 from .links import FrameSink, WorkerLink
 from .servers import ServerThreads
 from .supervisor import Supervisor
@@ -73,6 +74,10 @@ class Work(Protocol[T_co]):
         """Let waits for tools and timers return, so that the guest sees the interrupt. Any thread, never blocks."""
         ...
 
+    def withdraw(self) -> str | None:
+        """The request was never sent: undo what was prepared. Why the sandbox is lost by that; None if it is not."""
+        ...
+
 
 class Execution(Generic[T]):
     """One request in flight. `start` it once; then `wait` or `add_done_callback`, and read `result()`."""
@@ -87,6 +92,7 @@ class Execution(Generic[T]):
         self._on_end = on_end
         """Called once before anybody is woken: None, or why the sandbox's state is lost."""
         self._supervisor: Supervisor | None = None
+        self._turn: Turn | None = None
         self._gate = threading.Lock()
         self._over = False
         self._done = threading.Lock()
@@ -104,19 +110,31 @@ class Execution(Generic[T]):
         """True once it has ended and the sandbox is free again."""
         return self._over
 
-    def start(self, servers: ServerThreads, supervisor: Supervisor) -> None:
-        """Put it on a server thread and under the supervisor's eye.
+    def start(self, servers: ServerThreads, supervisor: Supervisor, turn: Turn | None = None) -> None:
+        """Put it on a server thread, now or when its turn comes, and under the supervisor's eye.
 
         Raises:
             RuntimeClosed: the runtime was closed; the execution has ended.
         """
-        self._supervisor = supervisor
+        self._supervisor, self._turn = supervisor, turn
+        patience_s = self._allowed_s if turn is None else min(turn.patience_s, self._allowed_s)
         try:
-            supervisor.watch(self, self._started + self._allowed_s)
-            servers.submit(self._serve)
+            supervisor.watch(self, self._started + patience_s)
+            if turn is None:
+                servers.submit(self._serve)
         except (ClocheError, RuntimeError) as exc:  # RuntimeError: the system gives no more threads
-            self._end(None, exc, lost=None)
+            self._end(None, exc, lost=self._work.withdraw())
             raise
+        if turn is not None:
+            turn.begin(lambda: self._go(servers))
+
+    def _go(self, servers: ServerThreads) -> None:
+        """Its turn has come. What fails here is the result."""
+        try:
+            if not self._ended:
+                servers.submit(self._serve)
+        except (ClocheError, RuntimeError) as exc:
+            self._end(None, exc, lost=self._work.withdraw())
 
     def wait(self) -> None:
         """Block until it has ended. A KeyboardInterrupt while waiting cancels it, waits for the end, then goes on."""
@@ -155,11 +173,15 @@ class Execution(Generic[T]):
         callback()
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt in the guest, once, from any thread; the deadline stays as it is."""
-        self._ask_to_stop(Why.INTERRUPTED)
+        """KeyboardInterrupt in the guest, once, from any thread; the deadline stays as it is. What still waits for its
+        turn is refused."""
+        if not self._refuse(Why.INTERRUPTED):
+            self._ask_to_stop(Why.INTERRUPTED)
 
     def cancel(self, why: Why = Why.CANCELLED) -> None:
         """Start down the kill ladder now, from any thread. `CLOSED` skips the interrupt: nobody wants the state."""
+        if self._refuse(why):
+            return
         with self._gate:
             if self._ended or self._supervisor is None:
                 return
@@ -167,15 +189,22 @@ class Execution(Generic[T]):
             if why is Why.CLOSED:
                 self._rung = max(self._rung, 1)
                 self._work.abort(why)
+                if self._turn is not None:
+                    self._turn.hurry()
         self._supervisor.watch(self, time.monotonic())
 
     # --- the ladder, on the supervisor's thread -----------------------------------------------------------------------
 
     def on_due(self) -> float | None:
         """The next rung; when to come for the one after it."""
+        if self._refuse(Why.DEADLINE):
+            return None
+        deadline = self._started + self._allowed_s
         with self._gate:
             if self._ended:
                 return None
+            if self._why in (None, Why.INTERRUPTED) and time.monotonic() < deadline:
+                return deadline  # it was only asked whether it still waited for its turn
             if self._why is None or self._why is Why.INTERRUPTED:
                 self._why = Why.DEADLINE
             rung, self._rung = self._rung, self._rung + 1
@@ -205,6 +234,17 @@ class Execution(Generic[T]):
                 self._work.abort(why)
                 self._link.interrupt()
                 self._why = self._why or why
+                if self._turn is not None and why is not Why.INTERRUPTED:
+                    self._turn.hurry()  # last: the guest sees the interrupt before anything else
+
+    def _refuse(self, why: Why) -> bool:
+        """End what still waits for its turn; False where there is no such thing."""
+        turn = self._turn
+        if turn is None or not turn.give_up():
+            return False
+        closed = SandboxClosed("the sandbox was closed while its request waited for its turn")
+        self._end(None, closed if why is Why.CLOSED else turn.refusal(), lost=self._work.withdraw())
+        return True
 
     # --- serving, on the server thread --------------------------------------------------------------------------------
 
@@ -248,6 +288,8 @@ class Execution(Generic[T]):
             callbacks, self._callbacks = self._callbacks, []
         if self._supervisor is not None:
             self._supervisor.forget(self)
+        if self._turn is not None:
+            self._turn.end()
         self._on_end(lost)
         self._over = True
         self._done.release()

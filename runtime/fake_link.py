@@ -27,6 +27,7 @@ from .protocol import (
     parse_to_worker,
     render,
 )
+from .tenants import Tenant
 from .values import ValueLimits, encode
 
 KILLED = -9
@@ -193,7 +194,7 @@ class FakeSource:
     def prepare(self) -> None:
         """Fakes share nothing."""
 
-    def lease(self, limits: Limits, timeout_s: float) -> WorkerLink:
+    def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
         link = FakeLink(*self.scripts, can_trap=self.can_trap)
         self.leased.append(link)
         return link

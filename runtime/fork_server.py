@@ -20,6 +20,7 @@ from ..wasm_sandbox.fork_protocol import EXITED, FAILED, FORK, FORKED, KILL, MES
 from ..wasm_sandbox.jail.report import REPORT_BYTES, Record, decode
 from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
 from .interpreter import WorkerProgram, start_python
+from .niceness import priority_record
 from .process_link import ProcessLink
 
 ENTRY = "cloche.wasm_sandbox.fork_server"
@@ -36,17 +37,27 @@ _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 class ForkServer:
     """One fork server process. Safe to use from any thread; the caller closes it."""
 
-    def __init__(self, program: WorkerProgram, *, without: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        program: WorkerProgram,
+        *,
+        without: Collection[str] = (),
+        entry: str = ENTRY,
+        link: type[ProcessLink] = ProcessLink,
+    ) -> None:
         """Start the process and wait until it has loaded its image and raised its jail.
 
         Args:
             without: walls of the jail to leave out (`wasm_sandbox.jail.report`); for tests of the others.
+            entry: the module that serves; another engine has its own.
+            link: what a worker of it is to the host.
 
         Raises:
             ImageError: it could not load the image; the message has its words.
             ConfigError: no Python to start.
         """
         self._owner = os.getpid()
+        self._link = link
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._workers: dict[int, ForkedProcess] = {}
@@ -55,11 +66,12 @@ class ForkServer:
         with theirs:
             try:
                 given = [str(theirs.fileno()), str(self._owner), ",".join(without)]
-                self._process = start_python(ENTRY, given, program, [theirs])
+                self._process = start_python(entry, given, program, [theirs])
             except BaseException:
                 self._socket.close()
                 raise
-        self._pid, self.walls = self._wait_ready()
+        self._pid, jail = self._wait_ready()
+        self.walls = [*jail, priority_record(self._pid)]
         self._listener = threading.Thread(target=self._listen, name="cloche-fork-server", daemon=True)
         self._listener.start()
 
@@ -85,7 +97,7 @@ class ForkServer:
         frames, their_frames, control, their_control = open_channels()
         with their_frames, their_control:
             process = ForkedProcess(self, next(self._numbers))
-            link = ProcessLink(frames, control, process)
+            link = self._link(frames, control, process)
             with self._lock:
                 self._workers[process.number] = process
             try:
@@ -119,6 +131,11 @@ class ForkServer:
         """Where the host holds no pidfd: the server kills. Never blocks."""
         with contextlib.suppress(OSError):
             self._send(KILL, number, [])
+
+    def request_limit(self, kind: int, number: int, value: int) -> None:
+        """Move a resource limit of a worker that cannot do it itself: `MEMORY` in MiB or `CPU` in seconds."""
+        with contextlib.suppress(OSError):
+            self._send(kind, number, [], value)
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -181,8 +198,8 @@ class ForkServer:
         if process is not None:
             process.died(status, failure)
 
-    def _send(self, kind: int, number: int, descriptors: list[int]) -> None:
-        message = [MESSAGE.pack(kind, 0, number)]
+    def _send(self, kind: int, number: int, descriptors: list[int], value: int = 0) -> None:
+        message = [MESSAGE.pack(kind, value, number)]
         with self._lock:
             if descriptors:
                 socket.send_fds(self._socket, message, descriptors)
@@ -203,6 +220,8 @@ class ForkedProcess:
         self.failure: str | None = None
         """Why it never ran."""
         self._dead = threading.Event()
+        self._known = threading.Event()
+        """Set once the pid is known, or will never be."""
         self._kill_asked = False
         self._callbacks: list[Callable[[], None]] = []
 
@@ -232,6 +251,10 @@ class ForkedProcess:
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)
 
+    def wait_pid(self, timeout_s: float) -> int | None:
+        self._known.wait(timeout_s)
+        return self._pid
+
     def on_exit(self, callback: Callable[[], None]) -> None:
         with self._lock:
             if not self._dead.is_set():
@@ -245,6 +268,7 @@ class ForkedProcess:
         with self._lock:
             self._pid, self._pidfd = seen, pidfd
             kill_now = self._kill_asked
+        self._known.set()
         if kill_now:
             self.kill()
 
@@ -252,6 +276,7 @@ class ForkedProcess:
         """The server reaped it, could not fork it (`failure` says why), or is gone itself (neither is known)."""
         with self._lock:
             self._status, self.failure = status, failure
+            self._known.set()
             pidfd, self._pidfd = self._pidfd, None
         if pidfd is not None:
             if status is None:  # the kernel kills it too, for the death of its parent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from .errors import ProtocolError
+from .errors import FrameTooLarge, ProtocolError
 
 MAX_HEADER_BYTES = 512 * 1024
 """Headers hold ids, names and short texts; everything large is an attachment."""
@@ -43,7 +43,7 @@ def split_frame(frame: bytes | memoryview, *, max_bytes: int) -> tuple[bytes, me
 def check_lengths(length: int, header_length: int, *, max_bytes: int) -> None:
     """Refuse a frame by its two lengths alone, before a byte of it is read or stored."""
     if length > max_bytes:
-        raise ProtocolError(f"frame of {length} bytes, {max_bytes} are allowed")
+        raise FrameTooLarge(length, max_bytes)
     if header_length > MAX_HEADER_BYTES or header_length + 4 > length:
         raise ProtocolError(f"header of {header_length} bytes in a frame of {length}")
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .bounded import Bounded, bounded
-from .framing import MAX_HEADER_BYTES
+from .errors import ConfigError
+from .framing import MAX_ATTACHMENTS, MAX_HEADER_BYTES
 
 KIB = 1024
 MIB = 1024 * KIB
+FRAME_ROOM_BYTES = MAX_HEADER_BYTES + 64 * KIB
+"""Header and overhead of the longest honest frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +36,14 @@ class Limits(Bounded):
     """Nesting of one value."""
     int_digits: int = bounded(4300, ge=20, le=100_000)
     """Decimal digits of one integer or Decimal that crosses."""
-    frame_bytes: int = bounded(40 * MIB, ge=64 * KIB, le=512 * MIB)
-    """Bytes of one frame from a worker. A longer one is a protocol violation."""
+    frame_bytes: int = bounded(40 * MIB, ge=1 * MIB, le=512 * MIB)
+    """Bytes of one frame from a worker. No honest one sends a longer one: it must hold `value_bytes` and
+    `artifact_bytes`, and `FRAME_ROOM_BYTES` beside them."""
     files: int = bounded(1000, ge=0, le=100_000)
     """Files and directories that the guest may create."""
     file_bytes: int = bounded(64 * MIB, ge=0, le=1024 * MIB)
     """Bytes of all files that the guest wrote."""
-    artifacts: int = bounded(100, ge=0, le=10_000)
+    artifacts: int = bounded(100, ge=0, le=MAX_ATTACHMENTS)
     """Files under /out that one cell may hand back."""
     artifact_bytes: int = bounded(16 * MIB, ge=0, le=256 * MIB)
     """Bytes of the files under /out that one cell may hand back."""
@@ -60,6 +64,9 @@ class Limits(Bounded):
 
     def __post_init__(self) -> None:
         self.check()
+        for name, size in (("value_bytes", self.value_bytes), ("artifact_bytes", self.artifact_bytes)):
+            if self.frame_bytes < size + FRAME_ROOM_BYTES:
+                raise ConfigError(f"Limits.frame_bytes is at least {size + FRAME_ROOM_BYTES} with {name}={size}")
 
 
 def longest_frame(limits: Limits) -> int:

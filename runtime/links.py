@@ -12,6 +12,7 @@ from typing import Protocol
 
 from .errors import WorkerCrashed
 from .limits import Limits
+from .tenants import Tenant
 
 
 class FrameSink(Protocol):
@@ -85,8 +86,8 @@ class WorkerSource(Protocol):
         """
         ...
 
-    def lease(self, limits: Limits, timeout_s: float) -> WorkerLink:
-        """A fresh worker, within `timeout_s` seconds.
+    def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
+        """A fresh worker for this tenant, within `timeout_s` seconds.
 
         Raises:
             PoolExhausted: no worker came free in time.
@@ -102,6 +103,8 @@ class LeasedLink:
     """A link that gets its worker with the first request, so that waiting for one can be stopped like a request."""
 
     def __init__(self, source: WorkerSource, limits: Limits, timeout_s: float) -> None:
+        self.tenant: Tenant | None = None
+        """Whose worker it will be."""
         self._source = source
         self._limits = limits
         self._timeout_s = timeout_s
@@ -136,7 +139,7 @@ class LeasedLink:
             self._link.close(timeout_s)
 
     def _lease(self) -> WorkerLink:
-        link = self._source.lease(self._limits, self._timeout_s)
+        link = self._source.lease(self._limits, self._timeout_s, *(() if self.tenant is None else (self.tenant,)))
         with self._gate:
             if not self._gone:
                 self._link = link

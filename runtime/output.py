@@ -34,9 +34,7 @@ class OutputCollector:
         self._left = limit_bytes
         self._on_output = on_output
         self._texts: dict[Stream, io.StringIO] = {"stdout": io.StringIO(), "stderr": io.StringIO()}
-        self._decoders: dict[Stream, codecs.IncrementalDecoder] = {
-            stream: _Utf8(errors="replace") for stream in self._texts
-        }
+        self._decoders: dict[Stream, codecs.IncrementalDecoder] = {}
         self.total_bytes = 0
         """Bytes that the guest sent, cut ones included."""
         self.callback_error: BaseException | None = None
@@ -52,7 +50,10 @@ class OutputCollector:
         self.total_bytes += len(data)
         if was_cut:
             return
-        text = self._decoders[stream].decode(data[: self._left])
+        decoder = self._decoders.get(stream)
+        if decoder is None:
+            decoder = self._decoders[stream] = _Utf8(errors="replace")
+        text = decoder.decode(data[: self._left])
         self._left -= min(len(data), self._left)
         if self.cut:
             text += f"\n[output cut: more than {self._limit_bytes} bytes]\n"

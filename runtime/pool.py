@@ -10,12 +10,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .errors import ClocheError, PoolExhausted, RuntimeClosed, UsedAfterFork, WorkerCrashed
 from .limits import Limits, longest_frame
+from .places import HOST, RETRY_AFTER_S, Places, Waiter
 from .process_link import ProcessLink
+from .tenants import Tenant
 from .worker_makers import WorkerMaker
 
 MAX_WORKERS = 256
@@ -30,7 +32,6 @@ YOUNG_S = 1.0
 """A spare that dies younger than this is not replaced before the next lease: something is wrong with this machine."""
 REFILL_AFTER_S = 0.02
 """A fork at once would take the core from the sandbox that was just leased. Leases in between do not move this."""
-RETRY_AFTER_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class PoolStats:
     """Of these, how many found a warm worker."""
     maker_starts: int
     """1, and one more for each fork server that died."""
+    by_tenant: Mapping[str, int]
+    """Workers that are leased to each tenant or being started for it; under "" those of no tenant."""
 
 
 class WorkerPool:
@@ -73,6 +76,7 @@ class WorkerPool:
         self._maker_starts = 0
         self._warm: deque[_Warm] = deque()
         self._live: set[ProcessLink] = set()
+        self._places = Places(max_workers)
         self._starting = 0
         self._leased_total = 0
         self._leased_warm = 0
@@ -81,18 +85,19 @@ class WorkerPool:
         self._refiller: threading.Thread | None = None
         self._closed = False
 
-    def lease(self, limits: Limits, timeout_s: float) -> ProcessLink:
+    def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> ProcessLink:
         """See `WorkerSource.lease`. A warm worker comes at once; a cold one takes some 10 ms.
 
         Raises:
-            PoolExhausted: no place under `max_workers`, no process or no descriptor came free in time.
+            PoolExhausted: no place under `max_workers` or the tenant's own cap, no process or no descriptor came free
+                in time.
             WorkerCrashed: two workers in a row died before they were ready.
             RuntimeClosed: the pool was closed.
         """
         give_up_at = time.monotonic() + timeout_s
-        link = self._warm_or_place(give_up_at)
+        link = self._warm_or_place(give_up_at, tenant)
         if link is None:
-            link = self._start(give_up_at)
+            link = self._start(give_up_at, HOST if tenant is None else tenant.name)
         link.frame_bytes = longest_frame(limits)
         self._after_lease()
         return link
@@ -100,7 +105,8 @@ class WorkerPool:
     def stats(self) -> PoolStats:
         with self._changed:
             live = len(self._live) + self._starting
-            return PoolStats(len(self._warm), live, self._leased_total, self._leased_warm, self._maker_starts)
+            leased = self._leased_total, self._leased_warm
+            return PoolStats(len(self._warm), live, *leased, self._maker_starts, self._places.held)
 
     def close(self) -> None:
         """Kill every worker, leased ones too, and wait for their deaths and the fork server's. Idempotent."""
@@ -123,32 +129,42 @@ class WorkerPool:
 
     # --- places -------------------------------------------------------------------------------------------------------
 
-    def _warm_or_place(self, give_up_at: float) -> ProcessLink | None:
+    def _warm_or_place(self, give_up_at: float, tenant: Tenant | None) -> ProcessLink | None:
         """A warm worker, or None with a place reserved for a cold one."""
         if os.getpid() != self._owner:
             raise UsedAfterFork("this runtime belongs to the parent process; make a new one here")
         with self._changed:
-            while True:
-                self._check_open()
-                link = self._take_warm()
-                if link is not None:
-                    return link
-                if self._has_place():
-                    self._starting += 1
-                    return None
-                left_s = give_up_at - time.monotonic()
-                if left_s <= 0 or not self._changed.wait(left_s):
-                    raise PoolExhausted(
-                        f"all {self._max_workers} workers are in use: close a sandbox, or raise max_workers",
-                        retry_after_s=RETRY_AFTER_S,
-                    )
+            waiter = self._places.stand_in_line(tenant)
+            try:
+                while True:
+                    self._check_open()
+                    if self._places.is_first(waiter):
+                        link = self._take_warm(waiter)
+                        if link is not None:
+                            return link
+                        if self._has_place():
+                            self._starting += 1
+                            self._places.count(waiter.key, 1)
+                            return None
+                    left_s = give_up_at - time.monotonic()
+                    if left_s <= 0 or not self._changed.wait(left_s):
+                        raise self._places.exhausted(waiter)
+            finally:
+                if self._places.leave_line(waiter):
+                    self._changed.notify_all()
 
-    def _take_warm(self) -> ProcessLink | None:
+    def _take_warm(self, waiter: Waiter) -> ProcessLink | None:
+        """A warm worker that this tenant may have; the last one is for all of them in turn."""
+        now = time.monotonic()
         while self._warm:
+            if len(self._warm) == 1 and self._has_place() and not self._places.may_take_last(waiter.key, now):
+                break
             link = self._warm.popleft().link
             if not link.process.exited:
                 self._leased_total += 1
                 self._leased_warm += 1
+                self._places.own(link, waiter.key)
+                self._places.note_lease(waiter.key, now, warm=True)
                 return link
             link.close(0)
         return None
@@ -162,24 +178,27 @@ class WorkerPool:
 
     # --- starting one worker ------------------------------------------------------------------------------------------
 
-    def _start(self, give_up_at: float) -> ProcessLink:
+    def _start(self, give_up_at: float, key: str) -> ProcessLink:
         """A cold worker on the reserved place, for a caller who waits."""
         try:
             try:
-                link = self._start_once(give_up_at)
+                link = self._start_once(give_up_at, key)
             except WorkerCrashed:
                 if time.monotonic() >= give_up_at:
                     raise PoolExhausted("no worker was ready in time", retry_after_s=RETRY_AFTER_S) from None
-                link = self._start_once(give_up_at)  # a fork server that died meanwhile is started again, once
+                link = self._start_once(give_up_at, key)  # a fork server that died meanwhile is started again, once
         finally:
             with self._changed:
                 self._starting -= 1
-                self._changed.notify()
+                self._places.count(key, -1)
+                self._changed.notify_all()
         with self._changed:
             self._leased_total += 1
+            self._places.note_lease(key, time.monotonic(), warm=False)
         return link
 
-    def _start_once(self, give_up_at: float) -> ProcessLink:
+    def _start_once(self, give_up_at: float, key: str | None = None) -> ProcessLink:
+        """A worker that has said hello; of the tenant `key`, or nobody's yet."""
         try:
             link = self._running_maker().start_worker()
         except WorkerCrashed:  # it died between the look and the message
@@ -188,6 +207,8 @@ class WorkerPool:
             # The reserved place stays taken until the caller gives it back: for this moment the worker counts twice
             # rather than never.
             self._live.add(link)
+            if key is not None:
+                self._places.own(link, key)
             closed = self._closed
         link.process.on_exit(lambda: self._gone(link))
         if closed:
@@ -224,6 +245,7 @@ class WorkerPool:
         """A process is dead and reaped. Called by whoever noticed, on any thread."""
         with self._changed:
             self._live.discard(link)
+            self._places.gone(link)
             spare = next((warm for warm in self._warm if warm.link is link), None)
             if spare is not None:
                 self._warm.remove(spare)

@@ -18,10 +18,12 @@ from typing import Protocol
 
 from ..wasm_sandbox.channel import FrameReader
 from ..wasm_sandbox.fork_protocol import EXIT_TEXTS, LAST_WORDS_BYTES
+from ..wasm_sandbox.jail.cgroup import Box
 from .errors import ClocheError, PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
+from .limits import Limits
 from .links import FrameSink
 from .protocol import PROTOCOL_VERSION, Hello, parse_from_worker
-from .watch import cpu_exceeded
+from .watch import cpu_exceeded, memory_exceeded
 
 HELLO_BYTES = 16 * 1024
 """Bound of the first frame; `frame_bytes` takes its place when the worker is leased."""
@@ -62,6 +64,10 @@ class WorkerProcess(Protocol):
         """Wait for its death; False if it still lives."""
         ...
 
+    def wait_pid(self, timeout_s: float) -> int | None:
+        """Its pid, once it is known; None if it never ran or nobody heard of it in time."""
+        ...
+
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Call `callback` once it is dead and reaped, or now; it must neither raise nor block."""
         ...
@@ -89,7 +95,17 @@ class ProcessLink:
         self.cpu_allowed_s: float | None = None
         """What the kernel ends the worker for; set when it is leased."""
         self._verdict: ClocheError | None = None
+        self.group: Box | None = None
+        """The memory cgroup that it is in."""
+        self.memory_allowed_mb = 0.0
+        """The cap of that cgroup; set when the worker is leased."""
         process.on_exit(self._wake_reader)
+
+    extra_resident_bytes: int = 0
+    """What an idle worker of its engine has in memory beyond one of the engine "wasmtime"."""
+
+    def limit(self, limits: Limits) -> None:
+        """Hold it to its tenant's limits from outside; a worker of the engine "wasmtime" does that itself."""
 
     @property
     def exit_status(self) -> int | None:
@@ -257,6 +273,8 @@ class ProcessLink:
         status = self.exit_status
         if status == -_SIGXCPU and self.cpu_allowed_s is not None:
             return cpu_exceeded(self.cpu_allowed_s, self.cpu_allowed_s)
+        if status == -signal.SIGKILL and self.group is not None and self.group.killed:
+            return memory_exceeded(self.memory_allowed_mb)
         reason = by_us or _reason(status, self._last_words())
         return WorkerCrashed(f"the worker is gone: {reason}", exit_status=status)
 

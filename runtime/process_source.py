@@ -7,28 +7,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..wasm_sandbox.jail.cgroup import find_home
 from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig
-from .errors import WallMissing
-from .limits import Limits
+from .errors import WallMissing, WorkerCrashed
+from .limits import MIB, Limits
 from .links import WorkerLink
+from .memory_groups import GroupedMaker
+from .metadata import Metadata, metadata_of
 from .pool import WorkerPool
-from .walls import require, walls_around
-from .watch import WorkerWatch
-from .worker_makers import WorkerMaker, worker_maker
+from .process_link import ProcessLink
+from .tenants import Tenant
+from .walls import Wall, deno_walls, require, walls_around
+from .watch import WorkerWatch, memory_cap
+from .worker_makers import JailedMaker, WorkerMaker, image_to_run, worker_maker
+
+if TYPE_CHECKING:
+    from ..wasm_sandbox.image.load import Image
 
 
 class ProcessSource:
     """The workers of one runtime. Safe to use from any thread."""
 
-    def __init__(self, config: RuntimeConfig) -> None:
+    def __init__(self, config: RuntimeConfig, engine: str = "wasmtime") -> None:
         self._config = config
+        self._engine = engine
         self._gate = threading.Lock()
         self._first: WorkerMaker | None = None
         self._pool = WorkerPool(self._make, warm=config.warm_workers, max_workers=config.max_workers)
-        self._watch = WorkerWatch()
+        self._watch = WorkerWatch(busy_nice=config.busy_nice)
         self._walls: Sequence[Record] | None = None
+        self._image: Image | None = None
+        self._metadata: Metadata | None = None
         self.prepared = False
 
     def prepare(self) -> None:
@@ -37,9 +49,11 @@ class ProcessSource:
                 self._first = self._new_maker()
                 self.prepared = True
 
-    def lease(self, limits: Limits, timeout_s: float) -> WorkerLink:
-        link = self._pool.lease(limits, timeout_s)
+    def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
+        link = self._pool.lease(limits, timeout_s, tenant)
         link.cpu_allowed_s = limits.cpu_s
+        link.limit(limits)
+        _cap(link, limits)
         self._watch.add(link, limits)
         return link
 
@@ -47,6 +61,14 @@ class ProcessSource:
     def walls(self) -> Sequence[Record] | None:
         """What the jail of the last fork server reported; None before there was one."""
         return self._walls
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """What the workers of the last fork server run on; None before there was one."""
+        if self._metadata is None and self._image is not None and self._walls is not None:
+            walls = self._around(self._walls)
+            self._metadata = metadata_of(self._image.manifest, self._image.sha256, "process", walls, self._engine)
+        return self._metadata
 
     @property
     def warm(self) -> int:
@@ -61,6 +83,9 @@ class ProcessSource:
         if first is not None:
             first.close()
 
+    def _around(self, records: Sequence[Record]) -> list[Wall]:
+        return deno_walls(records) if self._engine == "deno" else walls_around("process", records)
+
     def _make(self) -> WorkerMaker:
         """The prepared one the first time; another when that has died."""
         with self._gate:
@@ -69,11 +94,34 @@ class ProcessSource:
 
     def _new_maker(self) -> WorkerMaker:
         """Raises WallMissing where it does not have what the policy requires."""
-        maker = worker_maker(self._config.image)
-        self._walls = maker.walls
+        image = image_to_run(self._config.image)
+        maker = GroupedMaker(_maker(self._engine, image), *find_home(self._config.cgroup))
+        self._walls, self._image, self._metadata = maker.walls, image, None
         try:
-            require(self._config.policy.require_walls, walls_around("process", maker.walls))
+            require(self._config.policy.require_walls, self._around(maker.walls))
         except WallMissing:
             maker.close()
             raise
         return maker
+
+
+def _maker(engine: str, image: Image) -> JailedMaker:
+    """Imported here: a host without Deno never looks at the other engine."""
+    if engine == "deno":
+        from .deno_maker import deno_maker
+
+        return deno_maker(image)
+    return worker_maker(image)
+
+
+def _cap(link: ProcessLink, limits: Limits) -> None:
+    """Set the cap of its memory cgroup, if it is in one. The same as the watch's, but held by the kernel, at once."""
+    if link.group is None:
+        return
+    size = memory_cap(limits) + link.extra_resident_bytes
+    link.memory_allowed_mb = size / MIB
+    try:
+        link.group.cap(size)
+    except OSError as exc:
+        link.close(0)
+        raise WorkerCrashed(f"a worker's memory could not be capped: {exc.strerror}") from exc

@@ -2,7 +2,8 @@
 
 Transport: framing.py. Turn rule: the host sends `start`, `cell` or a file request, one at a time, and the worker
 answers with exactly one `ready`, `done` or `file_done` for it. While a cell runs the worker may send any number of
-`output`, `tool_call`, `tool_start`, `tool_cancel`, `wait` and at most one `result`; the host answers `tool_call` with
+`output`, `tool_call`, `tool_start`, `tool_cancel`, `wait`, `guest_limit`, `engine_limit` and at most one `result`; the
+host answers `tool_call` with
 `tool_result` and `wait` with `wake`, and the worker sends nothing between such a question and its answer. `hello` is
 the first frame of a worker's life. The interrupt does not travel here: it is one byte on the control channel.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Literal, cast, get_args
+from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from .errors import ProtocolError
 from .framing import MAX_ATTACHMENTS, encode_frame, split_attachments, split_frame
@@ -180,6 +181,27 @@ class Wait(Frame):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuestLimit(Frame):
+    """The guest's runner kept to a limit by an exception of its own: a claim, for `Cell.limits` only."""
+
+    type: ClassVar[str] = "guest_limit"
+    limit: Literal["value_bytes", "value_depth", "int_digits", "tasks"]
+    used: Annotated[float, Range(0, 1e20)]
+    """What was asked for, in the unit of the limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimit(Frame):
+    """The engine refused the guest memory or room for files during this cell, or left artifacts out. Sent by the
+    worker, never by a guest."""
+
+    type: ClassVar[str] = "engine_limit"
+    limit: Literal["memory_mb", "files", "file_bytes", "artifacts", "artifact_bytes"]
+    used: Annotated[float, Range(0, 1e20)]
+    """What was asked for, at its highest, in the unit of the limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestError(Record):
     """An exception of the guest's code, rendered inside the guest."""
 
@@ -235,7 +257,20 @@ class FileDone(Frame):
 
 
 ToWorker = Start | RunCell | ToolResult | Wake | WriteFile | ReadFile | ListFiles
-FromWorker = Hello | Ready | Output | ToolCall | ToolStart | ToolCancel | Wait | Result | Done | FileDone
+FromWorker = (
+    Hello
+    | Ready
+    | Output
+    | ToolCall
+    | ToolStart
+    | ToolCancel
+    | Wait
+    | GuestLimit
+    | EngineLimit
+    | Result
+    | Done
+    | FileDone
+)
 
 _TO_WORKER: Final[dict[str, type[TaggedRecord]]] = {kind.type: kind for kind in get_args(ToWorker)}
 _FROM_WORKER: Final[dict[str, type[TaggedRecord]]] = {kind.type: kind for kind in get_args(FromWorker)}
@@ -272,22 +307,19 @@ def parse_from_worker(frame: bytes | memoryview, *, max_bytes: int) -> tuple[Fro
     Raises:
         ProtocolError: whatever is wrong with it; the message never quotes the worker's bytes.
     """
-    parsed, parts = _parse(frame, _FROM_WORKER, max_bytes)
-    return cast("FromWorker", parsed), parts
+    header, area = split_frame(frame, max_bytes=max_bytes)
+    try:
+        parsed: FromWorker = read_tagged(_FROM_WORKER, header)  # type: ignore[assignment]  # of these kinds
+    except WrongRecord as exc:
+        raise ProtocolError(f"bad frame: {exc}") from None
+    return parsed, split_attachments(area, parsed.attachments)
 
 
 def parse_to_worker(frame: bytes | memoryview, *, max_bytes: int) -> tuple[ToWorker, list[memoryview]]:
     """A frame of the host and its attachments, for stand-ins of a worker. Raises ProtocolError."""
-    parsed, parts = _parse(frame, _TO_WORKER, max_bytes)
-    return cast("ToWorker", parsed), parts
-
-
-def _parse(
-    frame: bytes | memoryview, kinds: dict[str, type[TaggedRecord]], max_bytes: int
-) -> tuple[Frame, list[memoryview]]:
     header, area = split_frame(frame, max_bytes=max_bytes)
     try:
-        parsed = cast("Frame", read_tagged(kinds, header))
+        parsed: ToWorker = read_tagged(_TO_WORKER, header)  # type: ignore[assignment]  # of these kinds
     except WrongRecord as exc:
         raise ProtocolError(f"bad frame: {exc}") from None
     return parsed, split_attachments(area, parsed.attachments)

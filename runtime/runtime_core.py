@@ -11,18 +11,23 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Literal, Protocol
 
+from ..wasm_sandbox.jail.cgroup import find_home
 from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig, config_from_environment
 from .errors import ConfigError, PoolExhausted, RuntimeClosed, UsedAfterFork
 from .links import WorkerSource
+from .metadata import Metadata
 from .servers import ServerThreads
 from .supervisor import Supervisor
+from .tenants import Account, Accounts, TenantUse
 from .tool_loop import ToolLoop
 from .tool_threads import BoundedThreads
-from .walls import Isolation, Wall, probe, walls_around
+from .walls import Isolation, Wall, deno_walls, probe, probe_deno, walls_around
 
+Place = Literal["process", "thread", "deno"]
+"""Where workers come from: the isolations of the engine "wasmtime", and the other engine."""
 RETRY_AFTER_S = 1.0
 """Hint for a full runtime: sandboxes are held for seconds, not for milliseconds."""
 
@@ -84,13 +89,15 @@ class RuntimeCore:
         self.reaper = Reaper()
         self.tool_threads = BoundedThreads(self.servers, config.tool_threads)
         self.tool_loop = ToolLoop()
-        self._sources: dict[Isolation, WorkerSource] = dict(sources or {})
+        self._accounts = Accounts(config.caps(), self.servers)
+        self._sources: dict[Place, WorkerSource] = {place: source for place, source in (sources or {}).items()}
         self._pid = os.getpid()
         self._gate = threading.RLock()
-        self._open: set[Closable] = set()
+        self._open: dict[Closable, Account | None] = {}
         self._closed = False
         self._probed: Sequence[Record] | None = None
         """What a jail without an image reported."""
+        self._probed_deno: Sequence[Record] | None = None
 
     @property
     def closed(self) -> bool:
@@ -100,6 +107,11 @@ class RuntimeCore:
     def sandboxes(self) -> int:
         """Sandboxes open now."""
         return len(self._open)
+
+    def tenants(self) -> dict[str, TenantUse]:
+        """What each tenant has now; tenants without anything are not there."""
+        with self._gate:
+            return self._accounts.use()
 
     @property
     def warm_workers(self) -> int:
@@ -113,49 +125,70 @@ class RuntimeCore:
         if self._closed:
             raise RuntimeClosed("the runtime was closed; make another")
 
-    def admit(self, sandbox: Closable) -> None:
-        """Count the sandbox in.
+    def admit(self, sandbox: Closable, tenant: str | None = None) -> Account | None:
+        """Count the sandbox in, for its tenant too; that tenant's account, until `dismiss`.
 
         Raises:
-            PoolExhausted: the runtime is full.
+            PoolExhausted: the tenant or the runtime has as many as it may.
         """
-        self.check()
         with self._gate:
-            if len(self._open) >= self.config.max_sandboxes:
-                message = (
-                    f"{self.config.max_sandboxes} sandboxes are open (max_sandboxes); close one or try again later"
+            self.check()
+            allowed = self.config.max_sandboxes
+            if len(self._open) >= allowed:
+                message = f"{allowed} sandboxes are open (max_sandboxes); close one or try again later"
+                raise PoolExhausted(
+                    message, retry_after_s=RETRY_AFTER_S, scope="runtime", cap="max_sandboxes", allowed=allowed
                 )
-                raise PoolExhausted(message, retry_after_s=RETRY_AFTER_S)
-            self._open.add(sandbox)
+            account = None if tenant is None else self._accounts.enter(tenant)
+            self._open[sandbox] = account
         self.reaper.start()
+        return account
 
     def dismiss(self, sandbox: Closable) -> None:
         """Count it out again. Idempotent."""
         with self._gate:
-            self._open.discard(sandbox)
+            account = self._open.pop(sandbox, None)
+            if account is not None:
+                self._accounts.leave(account)
 
-    def source(self, isolation: Isolation) -> WorkerSource:
-        """Where workers of this isolation come from."""
+    def source(self, isolation: Isolation, engine: str | None = None) -> WorkerSource:
+        """Where workers of this isolation and engine (None: the runtime's) come from."""
+        place = self._place(isolation, engine)
         if isolation == "thread" and self.config.policy.require_walls:
             raise ConfigError('the policy requires walls, and isolation="thread" has none: use isolation="process"')
         with self._gate:
             self.check()
-            if isolation not in self._sources:
-                self._sources[isolation] = _new_source(isolation, self.config)
-            return self._sources[isolation]
+            if place not in self._sources:
+                self._sources[place] = _new_source(place, self.config)
+            return self._sources[place]
 
-    def walls(self, isolation: Isolation) -> list[Wall]:
+    def _place(self, isolation: Isolation, engine: str | None) -> Place:
+        return "deno" if (engine or self.config.engine) == "deno" else isolation
+
+    def walls(self, isolation: Isolation, engine: str | None = None) -> list[Wall]:
         """The layers around a guest of this isolation, on this machine. Where no worker process was started yet, the
         first call takes 0.2 s to ask for them."""
         if isolation == "thread":
             return walls_around(isolation, [])
-        source = self._sources.get("process")
+        place = self._place(isolation, engine)
+        source = self._sources.get(place)
         records: Sequence[Record] | None = getattr(source, "walls", None)
+        if place == "deno":
+            return deno_walls(self._deno_probed() if records is None else records)
         if records is None:
             if self._probed is None:
-                self._probed = probe()
+                self._probed = [*probe(), find_home(self.config.cgroup)[1]]
             records = self._probed
         return walls_around(isolation, records)
+
+    def _deno_probed(self) -> Sequence[Record]:
+        if self._probed_deno is None:
+            self._probed_deno = [*probe_deno(self.config.image), find_home(self.config.cgroup)[1]]
+        return self._probed_deno
+
+    def metadata(self, isolation: Isolation, engine: str | None = None) -> Metadata | None:
+        """What such sandboxes run on; None before the first one was prepared, and for a source of tests."""
+        return getattr(self._sources.get(self._place(isolation, engine)), "metadata", None)
 
     def close(self) -> None:
         """Close every sandbox, kill every worker, end every thread. Cells in flight end with `SandboxClosed`."""
@@ -177,15 +210,15 @@ class RuntimeCore:
         self.reaper.close()
 
 
-def _new_source(isolation: Isolation, config: RuntimeConfig) -> WorkerSource:
+def _new_source(place: Place, config: RuntimeConfig) -> WorkerSource:
     """Imported here: thread isolation loads the engine into this process, process isolation must not."""
-    if isolation == "thread":
+    if place == "thread":
         from .thread_link import ThreadSource
 
         return ThreadSource(config.image)
     from .process_source import ProcessSource
 
-    return ProcessSource(config)
+    return ProcessSource(config, "deno" if place == "deno" else "wasmtime")
 
 
 # --- the default runtime ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from .limits import Limits
 from .output import OnOutput
 from .runtime_core import core_of
 from .sandbox_core import SandboxCore, State, check_options
+from .tool_hooks import ToolObserver
 from .tools import Tool
 from .work import split_paths
 
@@ -41,8 +42,9 @@ class Sandbox:
         *,
         tools: Iterable[Tool | Callable[..., object]] = (),
         limits: Limits | None = None,
-        engine: str = "wasmtime",
+        engine: str | None = None,
         isolation: str = "process",
+        tenant: str | None = None,
         runtime: Runtime | AsyncRuntime | None = None,
     ) -> None:
         """Start a sandbox.
@@ -50,17 +52,18 @@ class Sandbox:
         Args:
             tools: what the guest may call: `@tool` functions, `Tool` objects or plain typed functions.
             limits: what it may use; None: `Limits()`.
-            engine: "wasmtime".
+            engine: "wasmtime" or "deno" (docs/engines.md); None: the runtime's.
             isolation: "process": a worker process of its own. "thread": inside this process, one wall fewer.
+            tenant: on whose behalf: the caps of that tenant hold (`RuntimeConfig.tenant_limits`). Only with "process".
             runtime: owns workers and threads; None: the default one of this process.
 
         Raises:
             ConfigError: an option or a tool cannot be.
             ImageError: there is no usable image.
-            PoolExhausted: the runtime is full.
+            PoolExhausted: the tenant or the runtime has as many as it may; says which, and when to come again.
         """
         check_options(engine, isolation)
-        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation)
+        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation, tenant, engine)
         self._finalizer = weakref.finalize(self, core.left_open, type(self).__name__)
         self._finalizer.atexit = False  # at exit the runtime ends every worker
         try:
@@ -75,6 +78,7 @@ class Sandbox:
         deadline_s: float | None = None,
         inputs: Mapping[str, object] | None = None,
         on_output: OnOutput | None = None,
+        on_tool: ToolObserver | None = None,
     ) -> Cell:
         """Run one cell; what it gave back. An exception of the code itself is `cell.error`, never raised here.
 
@@ -83,18 +87,20 @@ class Sandbox:
             deadline_s: seconds for everything, tools included; may only shorten `Limits.wall_s`.
             inputs: names to set in the guest before the code runs.
             on_output: called as `on_output(stream, text)` while the cell prints, on another thread.
+            on_tool: sees the tool calls of the cell, and may edit, deny and approve them.
 
         Raises:
             TimedOut: the deadline passed; has the partial cell and says whether the state was kept.
             SandboxBusy: another request runs in this sandbox.
             SandboxClosed: it was closed or its worker is gone; says why.
+            PoolExhausted: the tenant's other cells kept its turn from coming; nothing ran, the state is as it was.
             WorkerCrashed: the worker ended while it ran this.
             ProtocolError: the worker broke the protocol and was killed.
             CannotCross: an input may not enter; says which part.
             ConfigError: the deadline is longer than `wall_s`, or no number.
         """
         core = self._core
-        return _settled(core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop))
+        return _settled(core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop, on_tool))
 
     def write_file(self, path: str | PurePath, data: bytes | str) -> None:
         """Write a file into the sandbox's own file system; parent directories are made, str is written as UTF-8.
@@ -146,7 +152,17 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} wasmtime/{self._core.isolation} {self._core.state.value}>"
+        return f"<{type(self).__name__} {self._core.engine}/{self._core.isolation} {self._core.state.value}>"
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is; None: the host's own."""
+        return self._core.tenant
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
+        return self._core.limits
 
     @property
     def closed(self) -> bool:
@@ -154,7 +170,7 @@ class Sandbox:
         return self._core.state is not State.OPEN
 
     def _start(self) -> None:
-        self._core.runtime.source(self._core.isolation).prepare()
+        self._core.runtime.source(self._core.isolation, self._core.engine).prepare()
         _settled(self._core.begin_start())
 
 

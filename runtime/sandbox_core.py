@@ -19,20 +19,23 @@ from pathlib import PurePath
 from typing import TypeVar
 
 from .cell import Cell
+from .config import ENGINES
 from .dispatch import AsyncRunner
 from .errors import ConfigError, SandboxBusy, SandboxClosed, UsedAfterFork
 from .execution import Execution, Why, Work
+from .lanes import Turn
 from .limits import Limits
 from .links import FrameSink, LeasedLink, WorkerLink
 from .output import OnOutput
 from .protocol import ListFiles, ReadFile
 from .runtime_core import RuntimeCore
 from .session import CellRequest, Session
+from .tenants import Account, checked_tenant
+from .tool_hooks import ToolObserver
 from .tools import Tool, ToolTable
 from .walls import Isolation
 from .work import FileWork, StartWork, checked_path, write_work
 
-ENGINES = ("wasmtime",)
 ISOLATIONS = ("process", "thread")
 
 T = TypeVar("T")
@@ -64,14 +67,30 @@ class CellWork:
     def abort(self, why: Why) -> None:
         self._session.abort(why.value)
 
+    def withdraw(self) -> str | None:
+        self._session.withdraw_cell()
+        return None
+
 
 class SandboxCore:
     """State of one sandbox, without a word about blocking or awaiting: each `begin_...` gives an `Execution`."""
 
     def __init__(
-        self, runtime: RuntimeCore, tools: Iterable[Tool | Callable[..., object]], limits: Limits | None, isolation: str
+        self,
+        runtime: RuntimeCore,
+        tools: Iterable[Tool | Callable[..., object]],
+        limits: Limits | None,
+        isolation: str,
+        tenant: str | None = None,
+        engine: str | None = None,
     ) -> None:
         self.runtime = runtime
+        self.engine = engine or runtime.config.engine
+        check_options(self.engine, isolation)
+        self.tenant = None if tenant is None else checked_tenant(tenant)
+        if tenant is not None and isolation == "thread":
+            raise ConfigError('tenants need a process each: isolation="thread" is for code of one who trusts himself')
+        self._account: Account | None = None
         self.limits = limits or Limits()
         self.isolation: Isolation = isolation  # type: ignore[assignment]  # checked by `check_options`
         self._tools = ToolTable(tools)
@@ -102,7 +121,7 @@ class SandboxCore:
         """
         started = time.monotonic()
         timeout_s = self.runtime.config.start_deadline_s
-        link = LeasedLink(self.runtime.source(self.isolation), self.limits, timeout_s)
+        link = LeasedLink(self.runtime.source(self.isolation, self.engine), self.limits, timeout_s)
         self._claim_for_start(link)
         try:
             session = Session(self._tools, self.limits)
@@ -111,7 +130,8 @@ class SandboxCore:
             self._on_end("it could not be started")
             raise
         self._session = session
-        return self._launch(work, link, started, timeout_s)
+        turn = None if self._account is None else self._account.starts.turn()
+        return self._launch(work, link, started, timeout_s, turn)
 
     def begin_cell(
         self,
@@ -120,11 +140,15 @@ class SandboxCore:
         inputs: Mapping[str, object] | None,
         on_output: OnOutput | None,
         async_runner: AsyncRunner,
+        on_tool: ToolObserver | None = None,
     ) -> Execution[Cell]:
         """Start a cell; its deadline counts from here."""
         started = time.monotonic()
         allowed_s = self._allowed(deadline_s)
-        link = self._claim()
+        link, account = self._claim(), self._account
+        turn = None if account is None else account.cells.turn()
+        if self._session.metadata is None:  # known once the first worker was there
+            self._session.metadata = self.runtime.metadata(self.isolation, self.engine)
         try:
             request = CellRequest(
                 code=code,
@@ -132,14 +156,16 @@ class SandboxCore:
                 on_output=on_output,
                 context=copy_context(),
                 async_runner=async_runner,
-                thread_pool=lambda: self.runtime.tool_threads,
+                thread_pool=lambda: self.runtime.tool_threads if account is None else account.tool_threads,
                 deadline_monotonic=started + allowed_s,
+                turn=turn,
+                on_tool=on_tool,
             )
             work = CellWork(self._session, request)
         except BaseException:
             self._on_end(None)
             raise
-        return self._launch(work, link, started, allowed_s)
+        return self._launch(work, link, started, allowed_s, turn)
 
     def begin_write(self, path: str | PurePath, data: bytes | str) -> Execution[bytes]:
         return self._begin_file(write_work(path, data, self.limits))
@@ -154,7 +180,9 @@ class SandboxCore:
         link = self._claim()
         return self._launch(work, link, time.monotonic(), self.runtime.config.request_deadline_s)
 
-    def _launch(self, work: Work[T], link: WorkerLink, started: float, allowed_s: float) -> Execution[T]:
+    def _launch(
+        self, work: Work[T], link: WorkerLink, started: float, allowed_s: float, turn: Turn | None = None
+    ) -> Execution[T]:
         execution = Execution(work, link, started=started, allowed_s=allowed_s, on_end=self._on_end)
         with self._gate:
             if self._state is State.CLOSED:
@@ -162,7 +190,7 @@ class SandboxCore:
                 raise self._closed_error()
             self._execution = execution  # type: ignore[assignment]  # only stopped through this name, never asked
         try:
-            execution.start(self.runtime.servers, self.runtime.supervisor)
+            execution.start(self.runtime.servers, self.runtime.supervisor, turn)
         except BaseException:  # a KeyboardInterrupt may come when it already runs
             execution.cancel()
             execution.join()
@@ -204,11 +232,17 @@ class SandboxCore:
         if old is not None:
             self._bury(old)
         if was_new:
-            try:
-                self.runtime.admit(self)
-            except BaseException:
-                self._on_end("it was not admitted")
-                raise
+            self._admit()
+        link.tenant = None if self._account is None else self._account.tenant
+
+    def _admit(self) -> None:
+        try:
+            self._account = self.runtime.admit(self, self.tenant)
+        except BaseException:
+            self._on_end("it was not admitted")
+            raise
+        if self._state is State.CLOSED:  # meanwhile, so that `close` may have been too early to count it out
+            self.runtime.dismiss(self)
 
     def _take(self) -> None:
         if self._claimed:
@@ -285,11 +319,11 @@ def _checked_seconds(value: object) -> float:
     return float(value)
 
 
-def check_options(engine: str, isolation: str) -> None:
-    """Raises ConfigError for an engine or isolation that does not exist."""
-    if engine == "deno":
-        raise ConfigError('engine="deno" comes later; use engine="wasmtime"')
-    if engine not in ENGINES:
-        raise ConfigError(f"unknown engine {engine!r}; there is {', '.join(map(repr, ENGINES))}")
+def check_options(engine: str | None, isolation: str) -> None:
+    """Raises ConfigError for an engine (None: to be the runtime's) or isolation that does not exist."""
+    if engine is not None and engine not in ENGINES:
+        raise ConfigError(f"unknown engine {engine!r}; there are {' and '.join(map(repr, ENGINES))}")
+    if engine == "deno" and isolation == "thread":
+        raise ConfigError('engine="deno" is a process of its own; isolation="thread" is for engine="wasmtime"')
     if isolation not in ISOLATIONS:
         raise ConfigError(f"unknown isolation {isolation!r}; there are {' and '.join(map(repr, ISOLATIONS))}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import keyword
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,13 +19,18 @@ from typing import TypeVar
 from .cell import Cell, LimitHit, Usage
 from .dispatch import AsyncRunner, CellCalls, ToolThreads
 from .errors import CannotCross, ConfigError, LimitExceeded, ProtocolError, SandboxBusy
+from .lanes import Turn
+from .limit_hits import LimitHits
 from .limits import MIB, Limits
+from .metadata import Metadata
 from .output import OnOutput, OutputCollector, collect_artifacts
 from .protocol import (
     PROTOCOL_VERSION,
     Done,
+    EngineLimit,
     FromWorker,
     GuestError,
+    GuestLimit,
     Output,
     Result,
     RunCell,
@@ -37,6 +43,7 @@ from .protocol import (
     render,
     render_cell,
 )
+from .tool_hooks import ToolObserver
 from .tools import Function, Tool, ToolTable
 from .values import BadValue, CrossError, ValueLimits, ValueTooLarge, decode, encode
 
@@ -65,6 +72,10 @@ class CellRequest:
     """Gives the pool for `.aio` calls of blocking tools; asked when first needed."""
     deadline_monotonic: float
     """No wait for a tool or timer lasts longer, by `time.monotonic()`."""
+    turn: Turn | None = None
+    """The tenant's place that the guest holds while it runs; others may have it while the host works for the guest."""
+    on_tool: ToolObserver | None = None
+    """Sees, edits and denies the tool calls."""
 
 
 class Session:
@@ -74,9 +85,12 @@ class Session:
         """Raises ConfigError for what cannot be a tool."""
         self._tools = tools if isinstance(tools, ToolTable) else ToolTable(tools)
         self._limits = limits
+        self._value_limits = ValueLimits(limits.value_bytes, limits.value_depth, limits.int_digits)
         self._cell: _RunningCell | None = None
         self._next_id = 0
         self._dead = False
+        self.metadata: Metadata | None = None
+        """What its cells say that they ran on; the sandbox sets it."""
 
     @property
     def finished(self) -> bool:
@@ -113,7 +127,8 @@ class Session:
             raise SandboxBusy("a cell is running in this sandbox")
         attachments = self._source(request.code), self._inputs(request.inputs)
         cell_id, self._next_id = self._next_id, self._next_id + 1
-        self._cell = _RunningCell(cell_id, request, self._tools, self._limits)
+        self._cell = _RunningCell(cell_id, request, self._tools, self._limits, self._value_limits)
+        self._cell.metadata = self.metadata
         limits = self._limits
         frame = RunCell(
             id=cell_id,
@@ -141,6 +156,12 @@ class Session:
             raise
 
     __call__ = on_frame
+
+    def withdraw_cell(self) -> None:
+        """The frame of `begin_cell` was not sent: the session is as it was before."""
+        if self._cell is not None:
+            self._cell.calls.close()
+        self._cell = None
 
     def abort(self, reason: str) -> None:
         """Let waits for tools and timers return at once and let no further tool run. Any thread, never blocks."""
@@ -188,7 +209,7 @@ class Session:
             if name in self._tools or name == "tools":
                 raise ConfigError(f"the input {name!r} would hide a tool; rename it")
         try:
-            return encode(dict(inputs), _value_limits(self._limits), "inputs")
+            return encode(dict(inputs), self._value_limits, "inputs")
         except CrossError as exc:
             raise CannotCross(exc.reason, path=exc.path) from exc
 
@@ -196,11 +217,16 @@ class Session:
 class _RunningCell:
     """One cell while its frames arrive, and its remains until the next one."""
 
-    def __init__(self, cell_id: int, request: CellRequest, tools: ToolTable, limits: Limits) -> None:
+    def __init__(
+        self, cell_id: int, request: CellRequest, tools: ToolTable, limits: Limits, value_limits: ValueLimits
+    ) -> None:
         self.done: Done | None = None
         self._id = cell_id
         self._limits = limits
+        self._value_limits = value_limits
         self._context = request.context.copy()
+        self._turn = request.turn
+        self._away = request.turn or nullcontext()
         self.output = OutputCollector(limits.output_bytes, request.on_output)
         self.calls = CellCalls(
             tools,
@@ -209,6 +235,7 @@ class _RunningCell:
             async_runner=request.async_runner,
             threads=request.thread_pool,
             deadline=request.deadline_monotonic,
+            observer=request.on_tool,
         )
         self._started = time.monotonic()
         self._wall_s: float | None = None
@@ -216,13 +243,14 @@ class _RunningCell:
         self._value: object = None
         self._value_error: str | None = None
         self._files: list[tuple[str, bytes]] = []
-        self._hits: list[LimitHit] = []
+        self._hits = LimitHits(limits)
+        self.metadata: Metadata | None = None
 
     def take(self, frame: FromWorker, parts: Parts) -> bytes | None:
         handler = _HANDLERS.get(type(frame))
         if handler is None:
             raise ProtocolError(f"{frame.type} while a cell runs")
-        if self._result is not None and not isinstance(frame, Output | Done):
+        if self._result is not None and not isinstance(frame, Output | EngineLimit | Done):
             raise ProtocolError(f"{frame.type} after the result")
         return handler(self, frame, parts)
 
@@ -245,6 +273,7 @@ class _RunningCell:
             interrupted=result is not None and result.interrupted,
             ended_by=self.calls.ended_by,
             complete=done is not None,
+            metadata=self.metadata,
         )
 
     # --- one handler per frame ----------------------------------------------------------------------------------------
@@ -255,7 +284,8 @@ class _RunningCell:
 
     def on_tool_call(self, frame: ToolCall, parts: Parts) -> bytes:
         (payload,) = _exactly(parts, 1, frame)
-        return self.calls.call(frame.id, frame.name, payload)
+        with self._away:
+            return self.calls.call(frame.id, frame.name, payload)
 
     def on_tool_start(self, frame: ToolStart, parts: Parts) -> None:
         (payload,) = _exactly(parts, 1, frame)
@@ -267,7 +297,8 @@ class _RunningCell:
 
     def on_wait(self, frame: Wait, parts: Parts) -> bytes:
         _exactly(parts, 0, frame)
-        return self.calls.wait(frame)
+        with self._away:
+            return self.calls.wait(frame)
 
     def on_result(self, frame: Result, parts: Parts) -> None:
         _exactly(parts, int(frame.has_value), frame)
@@ -276,14 +307,19 @@ class _RunningCell:
         self._value_error = frame.value_error
         if frame.has_value:
             try:
-                self._value = decode(parts[0], _value_limits(self._limits))
+                self._value = decode(parts[0], self._value_limits)
             except BadValue as exc:
                 raise ProtocolError(f"value of the cell: {exc}") from None
             except ValueTooLarge as exc:
                 self._value_error = str(exc)
-                self._hits.append(LimitHit(exc.limit, exc.used, exc.allowed))
+                self._hits.note(exc.limit, exc.used)
         self._result = frame
         self.calls.close()
+
+    def on_limit(self, frame: GuestLimit | EngineLimit, parts: Parts) -> None:
+        """A limit that was held on the other side; the frame's type knows its name."""
+        _exactly(parts, 0, frame)
+        self._hits.note(frame.limit, frame.used)
 
     def on_done(self, frame: Done, parts: Parts) -> None:
         if frame.id != self._id:
@@ -304,6 +340,7 @@ class _RunningCell:
         calls, done = self.calls, self.done
         return Usage(
             wall_s=time.monotonic() - self._started if self._wall_s is None else self._wall_s,
+            waited_s=0.0 if self._turn is None else self._turn.waited_s,
             cpu_s=0.0 if done is None else done.cpu_s,
             memory_bytes=0 if done is None else done.memory_bytes,
             output_bytes=self.output.total_bytes,
@@ -315,30 +352,15 @@ class _RunningCell:
         )
 
     def _limit_hits(self) -> tuple[LimitHit, ...]:
-        found = self.calls.hits.copy()
-        for hit in self._hits:
-            known = found.get(hit.limit)
-            found[hit.limit] = hit if known is None or known.used < hit.used else known
-        hits = list(found.values())
-        if self.output.cut:
-            hits.append(LimitHit("output_bytes", self.output.total_bytes, self._limits.output_bytes))
-        if self.done is not None and self.done.artifacts_dropped:
-            used = len(self._files) + self.done.artifacts_dropped
-            over = used > self._limits.artifacts
-            size = sum(len(data) for _, data in self._files)
-            allowed = self._limits.artifacts if over else self._limits.artifact_bytes
-            hits.append(LimitHit("artifacts" if over else "artifact_bytes", used if over else size, allowed))
-        return tuple(hits)
+        size = sum(len(data) for _, data in self._files)
+        dropped = 0 if self.done is None else self.done.artifacts_dropped
+        return self._hits.all(self.calls.hits.copy(), self.output, (len(self._files), size, dropped))
 
 
 def _exactly(parts: Parts, count: int, frame: FromWorker) -> Parts:
     if len(parts) != count:
         raise ProtocolError(f"{frame.type} with {len(parts)} attachments, {count} are due")
     return parts
-
-
-def _value_limits(limits: Limits) -> ValueLimits:
-    return ValueLimits(limits.value_bytes, limits.value_depth, limits.int_digits)
 
 
 def _entry(kind: type[T], handler: Callable[[_RunningCell, T, Parts], bytes | None]) -> tuple[type, _Handler]:
@@ -353,6 +375,8 @@ _HANDLERS: dict[type, _Handler] = dict(
         _entry(ToolStart, _RunningCell.on_tool_start),
         _entry(ToolCancel, _RunningCell.on_tool_cancel),
         _entry(Wait, _RunningCell.on_wait),
+        _entry(GuestLimit, _RunningCell.on_limit),
+        _entry(EngineLimit, _RunningCell.on_limit),
         _entry(Result, _RunningCell.on_result),
         _entry(Done, _RunningCell.on_done),
     )

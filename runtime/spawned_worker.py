@@ -35,6 +35,10 @@ class WorkerSpawner:
         return True
 
     @property
+    def pid(self) -> None:
+        """There is no server."""
+
+    @property
     def walls(self) -> list[Record]:
         """None of the jail's: it is made for fork servers."""
         return all_missing("a worker without a fork server has no jail")
@@ -105,6 +109,9 @@ class SpawnedProcess:
 
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)
+
+    def wait_pid(self, timeout_s: float) -> int | None:
+        return self.pid
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         with self._gate:

@@ -19,9 +19,14 @@ from ..wasm_sandbox.instance import Trapped
 from ..wasm_sandbox.program import STDLIB_PATH
 from ..wasm_sandbox.relay import GuestHost
 from ..wasm_sandbox.world import World
-from .errors import ProtocolError, WorkerCrashed
+from .errors import ClocheError, ProtocolError, WorkerCrashed
+from .guest_meter import GuestMeter, MeteredLook
 from .limits import MIB, Limits
 from .links import FrameSink, WorkerLink
+from .metadata import Metadata, metadata_of
+from .tenants import Tenant
+from .walls import walls_around
+from .watch import WorkerWatch
 
 
 class ThreadLink:
@@ -34,21 +39,46 @@ class ThreadLink:
         self._gate = threading.Lock()
         self._serving = False
         self._gone = False
+        self._verdict: ClocheError | None = None
+        self.meter = GuestMeter()
+
+    @property
+    def gone(self) -> bool:
+        """It was stopped for good."""
+        return self._gone
+
+    def condemn(self, error: ClocheError) -> None:
+        """Stop the guest for a limit that was seen from outside: its request raises `error`, the first."""
+        self._verdict = self._verdict or error
+        self.kill()
 
     def request(self, frame: bytes, on_frame: FrameSink) -> None:
         with self._gate:
             if self._gone:
-                raise WorkerCrashed("the instance is gone")
+                raise self._verdict or WorkerCrashed("the instance is gone")
             self._serving = True
 
-        def send(frame: bytes) -> None:
-            on_frame(frame)
+        meter = self.meter
 
+        def pass_on(frame: bytes) -> bytes | None:
+            meter.stop()
+            try:
+                return on_frame(frame)
+            finally:
+                meter.go_on()
+
+        def send(frame: bytes) -> None:
+            pass_on(frame)
+
+        meter.begin()
         try:
-            self._host.handle(frame, send, lambda question: _answered(on_frame(question)))
+            self._host.handle(frame, send, lambda question: _answered(pass_on(question)))
         except Trapped as exc:
+            if self._verdict is not None:
+                raise self._verdict from exc
             raise WorkerCrashed(f"the interpreter was lost: {exc}", exit_status=exc.exit_code) from exc
         finally:
+            meter.stop()
             self._leave()
         if not on_frame.finished:
             raise ProtocolError("the worker went quiet before it had answered")
@@ -90,7 +120,10 @@ class ThreadSource:
         self._image_path = image
         self._gate = threading.Lock()
         self._engine: Engine | None = None
+        self._watch = WorkerWatch()
         self._base_files: dict[str, memoryview] = {}
+        self.metadata: Metadata | None = None
+        """What its sandboxes run on; None before `prepare`."""
 
     @property
     def prepared(self) -> bool:
@@ -104,15 +137,18 @@ class ThreadSource:
     def prepare(self) -> None:
         self._loaded()
 
-    def lease(self, limits: Limits, timeout_s: float) -> WorkerLink:
+    def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
         engine = self._loaded()
         world = World(os.urandom(32))  # replaced by `start`, as are the quotas of 0
         files = FileSystem(self._base_files, 0, 0, world.time_ns, random=world.random)
         instance = engine.instance(world, files, memory_bytes=limits.memory_mb * MIB)
-        return ThreadLink(GuestHost(instance, world, files))
+        link = ThreadLink(GuestHost(instance, world, files))
+        self._watch.add_look(MeteredLook(link, limits))
+        return link
 
     def close(self) -> None:
         """Drop the engine; its instances live until their links are closed."""
+        self._watch.close()
         with self._gate:
             self._engine = None
 
@@ -122,6 +158,7 @@ class ThreadSource:
                 image = load_image(self._image_path or find_image())
                 self._base_files = {STDLIB_PATH: image.stdlib}
                 self._engine = Engine.load(compiled_module(image, epochs=True), epochs=True)
+                self.metadata = metadata_of(image.manifest, image.sha256, "thread", walls_around("thread", []))
             return self._engine
 
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from ..wasm_sandbox.jail.cgroup import CGROUP
 from ..wasm_sandbox.jail.report import PURPOSES, Record, all_missing
 from .errors import ClocheError, WallMissing
+from .niceness import PRIORITY
 from .watch import can_watch
 
 Isolation = Literal["process", "thread"]
 
 WASM, PROCESS, WATCH = "wasm", "process", "outside-watch"
+NO_JAVASCRIPT, PERMISSIONS = "no-javascript", "deno-permissions"
 PROBE = "cloche.wasm_sandbox.jail.probe"
-NAMES = frozenset((WASM, PROCESS, WATCH, *PURPOSES))
+NAMES = frozenset((WASM, NO_JAVASCRIPT, PERMISSIONS, PROCESS, WATCH, CGROUP, PRIORITY, *PURPOSES))
 """Every wall that a `Policy` can require."""
 
 
@@ -43,6 +47,7 @@ def walls_around(isolation: Isolation, records: Sequence[Record]) -> list[Wall]:
         wasm,
         Wall(PROCESS, True, "one worker process per sandbox, killed from outside"),
         *(Wall(record.name, record.active, record.why) for record in records),
+        *missing_host_walls(records),
         Wall(
             WATCH,
             watched,
@@ -51,6 +56,24 @@ def walls_around(isolation: Isolation, records: Sequence[Record]) -> list[Wall]:
             else "this system does not show the memory and CPU time of a process",
         ),
     ]
+
+
+def deno_walls(records: Sequence[Record]) -> list[Wall]:
+    """All walls around a guest of the engine "deno"."""
+    wasm, process, *rest = walls_around("process", records)
+    return [
+        wasm,
+        Wall(NO_JAVASCRIPT, True, "the guest reaches no JavaScript: its imports are the host's own, by name"),
+        Wall(PERMISSIONS, True, "Deno runs without any permission, and generates no code from strings"),
+        process,
+        *rest,
+    ]
+
+
+def missing_host_walls(records: Sequence[Record]) -> list[Wall]:
+    """What the host itself does to workers, where nobody could try it: there was none."""
+    told = {record.name for record in records}
+    return [Wall(name, False, "there is no worker process") for name in (PRIORITY, CGROUP) if name not in told]
 
 
 def require(names: Collection[str], walls: Sequence[Wall]) -> None:
@@ -80,5 +103,18 @@ def probe() -> list[Record]:
         server = ForkServer(WorkerProgram((), PROBE))
     except (ClocheError, OSError) as exc:
         return all_missing(f"no worker process can be started: {exc}")
+    server.close()
+    return server.walls
+
+
+def probe_deno(image: Path | None) -> list[Record]:
+    """The report of a launcher of Deno workers that is started for this question and ended again."""
+    from .deno_maker import deno_maker
+    from .worker_makers import image_to_run
+
+    try:
+        server = deno_maker(image_to_run(image))
+    except (ClocheError, OSError) as exc:
+        return all_missing(f"no Deno worker can be started: {exc}")
     server.close()
     return server.walls

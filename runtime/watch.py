@@ -1,7 +1,8 @@
 """Looks at workers from outside: the CPU time and memory that the kernel counts for each, whatever the worker says.
 
-The rule: a worker over its cap is ended with the error that says so. One thread per source of workers; it runs while
-there are any, wakes ten times a second, and costs a cell nothing.
+The rule: a worker over its cap is ended with the error that says so, and one that burns CPU for long steps back
+(niceness.py). One thread per source of workers; it runs while there are any, wakes ten times a second, and costs a cell
+nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Protocol
 from ..wasm_sandbox.jail.rlimits import data_bytes
 from .errors import ClocheError, LimitExceeded, OutOfMemory, ProtocolError
 from .limits import MIB, Limits
+from .niceness import Burner, lower_priority
 
 PERIOD_S = 0.1
 """A worker can be over its cap for this long. A look takes some 20 µs for each worker."""
@@ -45,6 +47,11 @@ class Watchable(Protocol):
     @property
     def gone(self) -> bool:
         """The process is dead and reaped."""
+        ...
+
+    @property
+    def extra_resident_bytes(self) -> int:
+        """What an idle worker of its engine needs beyond the usual."""
         ...
 
     def condemn(self, error: ClocheError) -> None:
@@ -81,21 +88,40 @@ def memory_cap(limits: Limits) -> int:
     return SHARED_BYTES + data_bytes(limits.memory_mb * MIB, limits.file_bytes, limits.value_bytes)
 
 
+class Look(Protocol):
+    """Something to look at, ten times a second."""
+
+    @property
+    def link(self) -> object:
+        """Whose it is: one look for each."""
+        ...
+
+    def look(self) -> bool:
+        """Do it, without blocking or raising; True when it was the last time."""
+        ...
+
+
 class WorkerWatch:
     """Keeps leased workers under their caps. Safe to use from any thread; the caller closes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, busy_nice: int = 0) -> None:
+        """`busy_nice`: the niceness of workers that burn CPU for long; 0 leaves them alone."""
+        self._busy_nice = busy_nice
         self._changed = threading.Condition(threading.Lock())
-        self._watched: dict[Watchable, _Watched] = {}
+        self._watched: dict[object, Look] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def add(self, link: Watchable, limits: Limits) -> None:
         """Watch the worker from now to its end."""
+        self.add_look(_Watched(link, limits, self._busy_nice))
+
+    def add_look(self, item: Look) -> None:
+        """Look at something from now on, until it says that it was the last time."""
         with self._changed:
             if self._closed:
                 return
-            self._watched[link] = _Watched(link, limits)
+            self._watched[item.link] = item
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cloche-watch", daemon=True)
                 self._thread.start()
@@ -119,7 +145,7 @@ class WorkerWatch:
                     with self._changed:
                         self._watched.pop(item.link, None)
 
-    def _next_round(self) -> list[_Watched]:
+    def _next_round(self) -> list[Look]:
         """The workers to look at, a period after the last round; empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed, PERIOD_S)
@@ -130,10 +156,12 @@ class WorkerWatch:
 class _Watched:
     """One worker and what was seen of it."""
 
-    def __init__(self, link: Watchable, limits: Limits) -> None:
+    def __init__(self, link: Watchable, limits: Limits, busy_nice: int) -> None:
         self.link = link
         self._cpu_allowed_s = limits.cpu_s
-        self._memory_cap = memory_cap(limits)
+        self._memory_cap = memory_cap(limits) + link.extra_resident_bytes
+        self._busy_nice = busy_nice
+        self._burner = Burner()
         self._state: tuple[bool, int] | None = None
         """Serving, and which request: a change starts the count anew."""
         self._cpu_mark_s = 0.0
@@ -163,6 +191,8 @@ class _Watched:
         now_s = cpu_seconds(pid)
         if now_s is None:
             return None
+        if self._busy_nice and self._burner.burns_long(now_s, time.monotonic()):
+            self._step_back(pid)
         state = self.link.serving, self.link.requests
         if state != self._state:
             self._state, self._cpu_mark_s = state, now_s
@@ -171,6 +201,18 @@ class _Watched:
         if not state[0]:
             return ProtocolError("the worker burns CPU while no request runs") if used > IDLE_CPU_S else None
         return cpu_exceeded(used, self._cpu_allowed_s) if used > self._cpu_allowed_s else None
+
+    def _step_back(self, pid: int) -> None:
+        """Once. Where the system forbids it, `Runtime.walls()` has said so."""
+        nice, self._busy_nice = self._busy_nice, 0
+        with contextlib.suppress(OSError):
+            lower_priority(pid, nice)
+
+
+def memory_exceeded(allowed_mb: float) -> OutOfMemory:
+    """The error for a worker that the kernel ended in its memory cgroup: how much it wanted, nobody knows."""
+    message = f"the worker needed more than the {allowed_mb:g} MiB of its memory cgroup; the kernel ended it"
+    return OutOfMemory(message, limit="memory_mb", used=allowed_mb, allowed=allowed_mb)
 
 
 def cpu_exceeded(used_s: float, allowed_s: float) -> LimitExceeded:

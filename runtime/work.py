@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .errors import ConfigError, ProtocolError, SandboxFileError
 from .limits import Limits, longest_frame
 from .protocol import FileDone, FromWorker, ListFiles, ReadFile, Ready, WriteFile, parse_from_worker, render
+from .safe_logs import one_line
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -53,6 +54,9 @@ class _SmallWork:
     def abort(self, why: Why) -> None:
         """Nothing waits on the host's side."""
 
+    def withdraw(self) -> str | None:
+        return None
+
 
 class StartWork(_SmallWork):
     """Makes a leased worker the sandbox of one tenant."""
@@ -62,6 +66,9 @@ class StartWork(_SmallWork):
 
     def finish(self) -> None:
         """Nothing to hand over: the worker is ready."""
+
+    def withdraw(self) -> str | None:
+        return "it was not started"
 
 
 class FileWork(_SmallWork):
@@ -83,7 +90,7 @@ class FileWork(_SmallWork):
         if not isinstance(reply, FileDone):
             raise ProtocolError("a file request without an answer")
         if reply.error is not None:
-            raise SandboxFileError(f"{self._path}: {reply.error}", path=self._path)
+            raise SandboxFileError(f"{self._path}: {one_line(reply.error)}", path=self._path)
         if len(self.sink.parts) != int(self._asks):
             raise ProtocolError(f"{len(self.sink.parts)} attachments in the answer to a file request")
         return self.sink.parts[0] if self._asks else b""

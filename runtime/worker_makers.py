@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..wasm_sandbox.jail.report import Record
 from .errors import ConfigError
@@ -17,6 +17,9 @@ from .fork_server import ForkServer
 from .interpreter import WorkerProgram
 from .process_link import ProcessLink
 from .spawned_worker import WorkerSpawner
+
+if TYPE_CHECKING:
+    from ..wasm_sandbox.image.load import Image
 
 
 class WorkerMaker(Protocol):
@@ -44,23 +47,37 @@ class JailedMaker(WorkerMaker, Protocol):
         """The report of its jail."""
         ...
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that its workers are forked from; None where there is none."""
+        ...
 
-def worker_maker(image: Path | None) -> JailedMaker:
-    """A maker of workers that run this image, or the one that `find_image` finds.
+
+def image_to_run(path: Path | None) -> Image:
+    """The image in this file, or the one that `find_image` finds.
 
     Raises:
         ImageError: there is no usable image.
-        ConfigError: no worker process can be started here.
     """
-    from ..wasm_sandbox.image.compile import compiled_module  # these load wasmtime into the host
     from ..wasm_sandbox.image.load import load_image
     from ..wasm_sandbox.image.store import find_image
 
+    return load_image(path or find_image())
+
+
+def worker_maker(image: Image) -> JailedMaker:
+    """A maker of workers that run this image.
+
+    Raises:
+        ImageError: it cannot be compiled.
+        ConfigError: no worker process can be started here.
+    """
+    from ..wasm_sandbox.image.compile import compiled_module  # this loads wasmtime into the host
+
     if sys.platform == "win32":
         raise ConfigError("worker processes need Unix sockets, which this Python lacks; use isolation='thread'")
-    loaded = load_image(image or find_image())
-    compiled = compiled_module(loaded, epochs=False)
-    program = WorkerProgram((os.path.abspath(loaded.path), loaded.sha256, os.path.abspath(compiled)))
+    compiled = compiled_module(image, epochs=False)
+    program = WorkerProgram((os.path.abspath(image.path), image.sha256, os.path.abspath(compiled)))
     return ForkServer(program) if can_fork() else WorkerSpawner(program)
 
 

@@ -45,16 +45,12 @@ class _Current(threading.local):
     instance: Faulted | None = None
 
 
-_current = _Current()
+current = _Current()
+"""The instance that is running on this thread: the one that its host imports work for."""
 
 
-def current_instance() -> Faulted | None:
-    """The instance that is running on this thread."""
-    return _current.instance
-
-
-class entered:  # a context manager, written as a class because it stands around every call into wasm
-    """Host imports called on this thread work for `instance`."""
+class entered:
+    """Host imports called on this thread work for `instance`. `Instance.call`, the hot one, does the same by hand."""
 
     __slots__ = ("_before", "_instance")
 
@@ -62,11 +58,11 @@ class entered:  # a context manager, written as a class because it stands around
         self._instance = instance
 
     def __enter__(self) -> None:
-        self._before = _current.instance
-        _current.instance = self._instance
+        self._before = current.instance
+        current.instance = self._instance
 
     def __exit__(self, *_exc: object) -> None:
-        _current.instance = self._before
+        current.instance = self._before
 
 
 class Linker:
@@ -110,7 +106,7 @@ def _wrap(entry: ImportLike, parameters: tuple[int, ...], results: tuple[int, ..
     size = _SLOT * len(parameters)
     handler, fault = entry.handler, entry.fault
     store = _result_writer(results)
-    string_at, current = ctypes.string_at, _current
+    string_at = ctypes.string_at
 
     def callback(_env: int | None, _caller: int, slots: int, _count: int) -> int:
         instance = current.instance

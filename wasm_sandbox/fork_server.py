@@ -14,18 +14,20 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from . import process_state
-from .fork_protocol import EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY
-from .jail import Jail, raise_walls
-from .jail.report import PID, encode
+from .fork_protocol import CPU, EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MEMORY, MESSAGE, READY
+from .jail import raise_walls, rlimits
+from .jail.report import PID, Record, encode
 from .worker import Program, run_worker
 
 LAST_REAP_S = 2.0
 """A killed process is gone at once, unless the kernel holds it in a driver."""
+Become = Callable[[socket.socket, socket.socket], NoReturn]
+"""What a forked process does with its two channels for the rest of its life."""
 PARENT_CHECK_MS = 1000
 """How often a system without pidfds is asked whether the host still lives."""
 
@@ -41,10 +43,20 @@ def serve(host_fd: int, host_pid: int, program: Program, without: Collection[str
     """
     if threading.active_count() != 1 or process_state.thread_count() != 1:
         raise RuntimeError("a fork server must have one thread")
-    host = _Host(host_pid)
+    host = Host(host_pid)
     # Without a pidfd only the parent's pid tells whether the host lives, and that is not to be seen from inside.
     jail = raise_walls([*without, PID] if host.pidfd is None else without)
-    server = _Server(socket.socket(fileno=host_fd), host, program, jail)
+    server = Server(
+        socket.socket(fileno=host_fd),
+        host,
+        jail.records,
+        lambda frames, control: run_worker(frames, control, program, jail),
+    )
+    run(server)
+
+
+def run(server: Server) -> NoReturn:
+    """Serve, and end this process."""
     try:
         server.run()
     finally:
@@ -52,7 +64,7 @@ def serve(host_fd: int, host_pid: int, program: Program, without: Collection[str
         os._exit(0)
 
 
-class _Host:
+class Host:
     """The process to serve, looked up while it can be seen."""
 
     def __init__(self, pid: int) -> None:
@@ -61,14 +73,16 @@ class _Host:
         self.gone = os.getppid() != pid
 
 
-class _Server:
-    def __init__(self, channel: socket.socket, host: _Host, program: Program, jail: Jail) -> None:
+class Server:
+    """Forks a worker for each request of its host, and reaps it."""
+
+    def __init__(self, channel: socket.socket, host: Host, records: Sequence[Record], become: Become) -> None:
         self._host = channel
         self._host_pid = host.pid
         self._host_pidfd = host.pidfd
         self._host_gone = host.gone
-        self._program = program
-        self._jail = jail
+        self._records = records
+        self._become = become
         self._pid = os.getpid()
         self._workers: dict[int, int] = {}
         """pid -> number of the worker, for each child that was not reaped yet."""
@@ -80,7 +94,7 @@ class _Server:
         gc.collect()
         gc.freeze()  # a collection in a worker must not write to the pages that all share
         process_state.silence_stderr()
-        self._tell(READY, self._pid, descriptor=process_state.pidfd_open(self._pid), more=encode(self._jail.records))
+        self._tell(READY, self._pid, descriptor=process_state.pidfd_open(self._pid), more=encode(self._records))
         poll = select.poll()
         for descriptor in (self._host.fileno(), self._wake_read, self._host_pidfd):
             if descriptor is not None:
@@ -120,11 +134,13 @@ class _Server:
         data, descriptors, _flags, _address = socket.recv_fds(self._host, MESSAGE.size, 2)
         if len(data) != MESSAGE.size:
             return False
-        kind, _value, number = MESSAGE.unpack(data)
+        kind, value, number = MESSAGE.unpack(data)
         if kind == FORK and len(descriptors) == 2:
             self._fork(number, descriptors[0], descriptors[1])
         elif kind == KILL:
             self._kill(number)
+        elif kind in (MEMORY, CPU):
+            self._limit(kind, value, number)
         else:
             return False
         return True
@@ -148,7 +164,7 @@ class _Server:
             process_state.die_with_parent(self._pid)
             signal.set_wakeup_fd(-1)
             self._host.close()
-            run_worker(socket.socket(fileno=frames_fd), socket.socket(fileno=control_fd), self._program, self._jail)
+            self._become(socket.socket(fileno=frames_fd), socket.socket(fileno=control_fd))
         finally:
             os._exit(EXIT_BROKEN)
 
@@ -157,6 +173,11 @@ class _Server:
         for pid, owner in self._workers.items():
             if owner == number:
                 os.kill(pid, signal.SIGKILL)
+
+    def _limit(self, kind: int, value: int, number: int) -> None:
+        for pid, owner in self._workers.items():
+            if owner == number:
+                (rlimits.limit_memory_of if kind == MEMORY else rlimits.limit_cpu_of)(pid, value)
 
     def _reap(self) -> None:
         while self._workers:

@@ -14,7 +14,7 @@ from ctypes import byref, c_void_p
 from typing import TYPE_CHECKING
 
 from . import capi
-from .callbacks import Linker, current_instance, entered
+from .callbacks import Linker, current, entered
 from .capi import lib
 from .host_calls import SCRATCH_BYTES, Refused
 from .memory import GuestMemory, MemoryFault
@@ -64,6 +64,8 @@ class Instance:
         self.dead = False
         self.stop_requested = False
         self.memory_limit = memory_bytes
+        self.memory_refused = 0
+        """The most bytes that the guest asked for and did not get; its owner sets it back."""
         self._lock = threading.Lock()
         self._store = lib.wasmtime_store_new(engine.native.pointer, None, capi.NO_FINALIZER)
         self._context = lib.wasmtime_store_context(self._store)
@@ -120,10 +122,13 @@ class Instance:
         for index, argument in enumerate(arguments):
             self._slots[index].i64 = argument & 0xFFFFFFFF
         trap = c_void_p()
-        with entered(self):
+        before, current.instance = current.instance, self
+        try:
             error = lib.wasmtime_func_call_unchecked(
                 self._context, byref(function), self._slots_at, _MAX_ARGUMENTS, byref(trap)
             )
+        finally:
+            current.instance = before
         if error or trap.value:
             self._fail(error, trap.value)
         return int(self._slots[0].i64) & 0xFFFFFFFF
@@ -183,6 +188,7 @@ class Instance:
     def grow_memory(self, new_bytes: int) -> bool:
         """Grow the linear memory to at least `new_bytes`. False if that is over the limit. Called by a host import."""
         if new_bytes > self.memory_limit:
+            self.refuse_memory(new_bytes)
             return False
         pages = (new_bytes - self.memory.size + PAGE - 1) // PAGE
         if pages > 0:
@@ -193,6 +199,10 @@ class Instance:
                 return False
             self.memory.resize(lib.wasmtime_memory_data_size(self._context, byref(self._memory)))
         return True
+
+    def refuse_memory(self, new_bytes: int) -> None:
+        """Note that the guest wanted so large a memory, over its limit."""
+        self.memory_refused = max(self.memory_refused, new_bytes)
 
     def limit_memory(self, memory_bytes: int) -> None:
         """Another cap than the one at creation (a warm worker learns its tenant's later)."""
@@ -235,7 +245,7 @@ class Instance:
 
 def _epoch_reached(_context: int | None, _data: int | None, delta: object, kind: object) -> int:
     """Runs on the thread of the instance that met a new epoch: only the one that was asked to stop does."""
-    instance = current_instance()
+    instance = current.instance
     if isinstance(instance, Instance) and instance.stop_requested:
         return _stop_error()
     delta[0] = 1  # type: ignore[index]  # POINTER(c_uint64)

@@ -11,7 +11,7 @@ import json
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from .filesystem import FileSystem, FsError
 from .host_calls import Refused
@@ -22,8 +22,14 @@ Send = Callable[[bytes], None]
 Ask = Callable[[bytes], bytes]
 
 ARTIFACT_FOLDER = "/out"
+ARTIFACT_PATH_BYTES = 256 * 1024
+"""Of all paths in one header, as JSON: half of what a header may have. The files of further ones are left out."""
+MIB = 1024 * 1024
 _PREFIX = struct.Struct("<II")
-_ONE_WAY = tuple(f'{{"type":"{kind}"'.encode() for kind in ("output", "tool_start", "tool_cancel", "result"))
+_scan = cast("Callable[[str, int], tuple[Any, int]]", json.JSONDecoder().scan_once)  # type: ignore[attr-defined]
+_ONE_WAY = tuple(
+    f'{{"type":"{kind}"'.encode() for kind in ("output", "tool_start", "tool_cancel", "guest_limit", "result")
+)
 _QUESTIONS = tuple(f'{{"type":"{kind}"'.encode() for kind in ("tool_call", "wait"))
 
 
@@ -116,12 +122,18 @@ class GuestHost:
         if self._limits is not None:
             self._limits.limit_cpu(header["cpu_s"])
         marker = self._files.generation
+        self._files.quota.refused.clear()
+        self.instance.memory_refused = 0
         started = time.thread_time()
         idle = self.instance.enter(frame)
         while idle:
             idle = self.instance.enter(self._question(idle))
         cpu_s = time.thread_time() - started
-        found, dropped = self._artifacts(marker, header["artifacts"], header["artifact_bytes"])
+        self._tell_refused()
+        if self._files.generation == marker:
+            self._send_done(header["id"], cpu_s)
+            return
+        found, dropped = self._collect_artifacts(marker, header["artifacts"], header["artifact_bytes"])
         parts = tuple(data for _, data in found)
         done = {
             "type": "done",
@@ -133,6 +145,26 @@ class GuestHost:
             "attachments": [len(part) for part in parts],
         }
         self._emit(done, parts)
+
+    def _tell_refused(self) -> None:
+        """What the engine did not give the guest during this cell, whether or not the guest let it be seen."""
+        refused: dict[str, float] = dict(self._files.quota.refused)
+        if self.instance.memory_refused:
+            refused["memory_mb"] = self.instance.memory_refused / MIB
+        for limit, used in refused.items():
+            self._tell_limit(limit, used)
+
+    def _tell_limit(self, limit: str, used: float) -> None:
+        self._emit({"type": "engine_limit", "limit": limit, "used": used, "attachments": []})
+
+    def _send_done(self, cell_id: int, cpu_s: float) -> None:
+        """`done` of a cell that left no file, the commonest: without the JSON encoder."""
+        text = (
+            f'{{"type":"done","id":{cell_id},"cpu_s":{cpu_s!r},"memory_bytes":{self.instance.memory_bytes},'
+            '"artifacts":[],"artifacts_dropped":0,"attachments":[]}'
+        )
+        if self._send is not None:
+            self._send(_PREFIX.pack(4 + len(text), len(text)) + text.encode("ascii"))
 
     def _write_file(self, header: dict[str, Any], attachments: list[memoryview], _frame: bytes) -> None:
         self._file_request(lambda: self._files.write_file(header["path"], bytes(attachments[0])))
@@ -155,33 +187,36 @@ class GuestHost:
         header = {"type": "file_done", "error": error, "attachments": [len(part) for part in parts]}
         self._emit(header, parts)
 
-    def _artifacts(self, marker: int, count: int, size: int) -> tuple[list[tuple[str, bytes]], int]:
+    def _collect_artifacts(self, marker: int, count: int, size: int) -> tuple[list[tuple[str, bytes]], int]:
         """Files under /out that are new or changed since the marker, as many as the caps allow, and the number left
-        out.
+        out. The limit that did it is told to the host.
         """
+        changed = self._files.changed_under(ARTIFACT_FOLDER, marker)
+        total = sum(length for _, length in changed)
+        if len(changed) > count:
+            self._tell_limit("artifacts", len(changed))
+        if total > size:
+            self._tell_limit("artifact_bytes", total)
         found: list[tuple[str, bytes]] = []
-        dropped = 0
-        for path, length in self._files.changed_under(ARTIFACT_FOLDER, marker):
-            if len(found) >= count or length > size:
-                dropped += 1
-                continue
-            size -= length
-            found.append((path, self._files.read_file(path)))
-        return found, dropped
+        left, path_bytes = size, ARTIFACT_PATH_BYTES
+        for path, length in changed:
+            escaped = len(json.dumps(path))
+            if len(found) < count and length <= left and escaped <= path_bytes:
+                left, path_bytes = left - length, path_bytes - escaped
+                found.append((path, self._files.read_file(path)))
+        return found, len(changed) - len(found)
 
     # --- the guest's side ---------------------------------------------------------------------------------------------
 
     def _host_call(self, message: bytes) -> bytes:
         """A message of the guest: a frame of one of its own types, passed on as it is."""
-        if self._send is None or self._ask is None:
+        if self._send is None or self._ask is None or not _is_one_frame(message):
             raise Refused
-        if not _is_one_frame(message):
-            raise Refused
+        if message.startswith(_QUESTIONS, _PREFIX.size):
+            return self._ask(message)
         if message.startswith(_ONE_WAY, _PREFIX.size):
             self._send(message)
             return b""
-        if message.startswith(_QUESTIONS, _PREFIX.size):
-            return self._ask(message)
         raise Refused
 
     def _question(self, idle: bytes) -> bytes:
@@ -212,7 +247,7 @@ def _split(frame: bytes) -> tuple[dict[str, Any], list[memoryview]]:
     """Header and attachments of a frame that the host wrote."""
     _, header_length = _PREFIX.unpack_from(frame)
     start = _PREFIX.size + header_length
-    header: dict[str, Any] = json.loads(frame[_PREFIX.size : start])
+    header: dict[str, Any] = _scan(str(frame[_PREFIX.size : start], "utf-8"), 0)[0]
     view = memoryview(frame)
     parts: list[memoryview] = []
     for length in header["attachments"]:

@@ -25,8 +25,11 @@ EDGES: list[object] = [
     None, True, False, 0, -1, 1, 2**31, 2**32, 2**53 - 1, 2**53, 2**63, 10**400, 0.5, -0.0, 1e308, 1e400, "", "x",
     "x" * 5000, "\x00", "\x1b]0;x\x07", "\u202e", "../../etc/passwd", "nul", [], {}, [[]], {"": None}, [0] * 2000,
 ]  # fmt: skip
-TYPES = ["output", "tool_call", "tool_start", "tool_cancel", "wait", "result", "done", "hello", "ready", "file_done"]
-LIKELY = [400, 140, 140, 15, 80, 30, 30, 3, 3, 3]
+TYPES = [
+    "output", "tool_call", "tool_start", "tool_cancel", "wait", "result", "done", "hello", "ready", "file_done",
+    "guest_limit", "engine_limit",
+]  # fmt: skip
+LIKELY = [400, 140, 140, 15, 80, 30, 30, 3, 3, 3, 20, 20]
 NAMES = [*["echo", "later", "fail", "answer", "nobody"] * 4, "", "secret_tool", "\x1b[2J", "x" * 256, "x" * 257]
 LENGTHS = [0, 1, 4, 7, 8, 100, 2**16, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1]
 
@@ -82,6 +85,14 @@ class FrameMaker:
         rng = self._rng
         timeout = rng.choice([None, 0, 0.0, 1e-9, 5e11])
         return {"type": "wait", "timeout_s": timeout, "any_result": rng.random() < 0.8}, []
+
+    def _guest_limit(self) -> tuple[Header, Parts]:
+        limit = self._rng.choice(["value_bytes", "value_depth", "int_digits", "tasks"])
+        return {"type": "guest_limit", "limit": limit, "used": self._rng.choice([0, 1.5, 2**40, 9e19])}, []
+
+    def _engine_limit(self) -> tuple[Header, Parts]:
+        limit = self._rng.choice(["memory_mb", "files", "file_bytes", "artifacts", "artifact_bytes"])
+        return {"type": "engine_limit", "limit": limit, "used": self._rng.choice([0, 1.5, 2**40, 9e19])}, []
 
     def _result(self) -> tuple[Header, Parts]:
         rng = self._rng

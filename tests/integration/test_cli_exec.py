@@ -113,6 +113,7 @@ def test_output_streams_while_the_cell_runs(tmp_path: Path) -> None:
             process.kill()
 
 
+@pytest.mark.guarantee("G26")
 def test_guest_cannot_send_control_characters_to_a_terminal() -> None:
     assert _on_a_terminal("print('\\x1b]0;owned\\x07\\u202e')") == "\\x1b]0;owned\\x07\\u202e\r\n"
 

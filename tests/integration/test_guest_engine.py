@@ -118,6 +118,7 @@ def test_the_rehearsal_of_the_image_leaves_nothing_behind(box: Sandbox) -> None:
     assert names == ["asyncio", "get_price", "get_stock", "kept", "linecache", "sys", "time"]
 
 
+@pytest.mark.guarantee("G39")
 def test_two_sandboxes_of_one_image_draw_different_random_numbers(runtime: Runtime, box: Sandbox) -> None:
     code = "import random, uuid, secrets\n[random.random(), str(uuid.uuid4()), secrets.token_hex(8)]"
     with runtime.sandbox(isolation="thread") as other:

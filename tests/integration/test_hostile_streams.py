@@ -10,6 +10,7 @@ from tests.fuzz.live_workers import run_live
 
 @pytest.mark.security
 @pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
+@pytest.mark.guarantee("G16")
 def test_workers_that_send_hostile_bytes_die_alone() -> None:
     ends = run_live(60, seed=3)
 

@@ -234,6 +234,7 @@ def test_preloaded_modules_are_those_of_the_manifest_and_main_is_empty(box: Box,
     assert {"json", "asyncio", "re", "_cloche.entry"} <= set(image.manifest.preloaded)
 
 
+@pytest.mark.guarantee("G04")
 def test_nothing_of_the_javascript_side_can_be_imported(box: Box) -> None:
     code = """
 failed = []
@@ -338,6 +339,7 @@ def test_memory_is_used_again_after_it_was_freed(box: Box) -> None:
     assert box.instance.memory_bytes == before
 
 
+@pytest.mark.guarantee("G37")
 def test_an_instance_is_unharmed_by_another_one(engine: Engine, image: Image) -> None:
     boxes = [Box(engine, image, 128 * MIB) for _ in range(3)]
     for number, box in enumerate(boxes):

@@ -193,6 +193,7 @@ def test_a_host_thread_that_blocks_sigchld_does_not_stop_the_reaping() -> None:
     server.close()
 
 
+@pytest.mark.guarantee("G36")
 def test_many_workers_leave_no_zombie_no_descriptor_and_no_thread(server: ForkServer) -> None:
     before, threads = descriptors(), threading.active_count()
     for index in range(60):

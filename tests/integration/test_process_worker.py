@@ -163,6 +163,7 @@ def test_epoch_traps_are_not_for_processes(link: ProcessLink) -> None:
         ("hang_up", -9, "it closed its channel and was killed for that"),
     ],
 )
+@pytest.mark.guarantee("G15")
 def test_a_worker_that_ends_is_a_crash_with_its_reason(
     link: ProcessLink, source: str, status: int, message: str
 ) -> None:
@@ -272,6 +273,7 @@ def test_a_worker_inherits_nothing_of_its_host(unjailed: ForkServer) -> None:
     link.close(5)
 
 
+@pytest.mark.guarantee("G01")
 def test_the_environment_block_of_a_worker_is_empty_even_where_python_needed_a_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,6 +50,7 @@ def box(runtime: Runtime, isolation: str) -> Iterator[Sandbox]:
         yield made
 
 
+@pytest.mark.guarantee("G37")
 def test_state_stays_between_cells_and_is_not_shared_with_another_sandbox(
     runtime: Runtime, isolation: str, box: Sandbox
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_swallowed_interrupt_is_a_timeout_all_the_same(box: Sandbox) -> None:
     assert caught.value.cell.value == "swallowed"
 
 
+@pytest.mark.guarantee("G30")
 def test_a_guest_that_keeps_swallowing_is_killed_within_a_second_of_its_deadline(box: Sandbox) -> None:
     code = "while True:\n    try:\n        while True: pass\n    except BaseException:\n        pass"
     started = time.monotonic()
@@ -167,6 +169,7 @@ def test_sleep_in_the_guest_is_bounded_by_the_deadline(box: Sandbox) -> None:
     assert box.run("1").value == 1
 
 
+@pytest.mark.guarantee("G30")
 def test_a_hanging_tool_does_not_hold_the_deadline(runtime: Runtime, isolation: str) -> None:
     returns = threading.Event()
 
@@ -235,6 +238,7 @@ def test_ctrl_c_stops_the_guest_and_the_sandbox_lives(box: Sandbox) -> None:
     assert box.run("kept").value == "yes"
 
 
+@pytest.mark.guarantee("G15")
 def test_a_guest_that_exits_is_a_crash_and_the_next_sandbox_works(
     runtime: Runtime, isolation: str, box: Sandbox
 ) -> None:
@@ -253,6 +257,7 @@ def test_deep_recursion_is_an_error_in_the_guest(box: Sandbox) -> None:
     assert box.run("1").value == 1
 
 
+@pytest.mark.guarantee("G32")
 def test_memory_over_the_limit_is_memory_error_in_the_guest(runtime: Runtime, isolation: str) -> None:
     with runtime.sandbox(isolation=isolation, limits=Limits(memory_mb=96)) as box:
         cell = box.run("x = bytearray(200_000_000)")

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -208,5 +209,6 @@ class SameAsTheHost(RuleBasedStateMachine):
         assert guest == {str(p)[len(self.root) :]: p.read_bytes() for p in plain}
 
 
+@pytest.mark.guarantee("G02")
 def test_file_system_behaves_like_the_hosts() -> None:
     run_state_machine_as_test(SameAsTheHost, settings=settings(max_examples=40, stateful_step_count=40, deadline=None))

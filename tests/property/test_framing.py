@@ -6,6 +6,7 @@ import dataclasses
 import json
 from contextlib import suppress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ def test_a_rendered_frame_parses_to_itself(frame: Output | ToolCall | Wait, atta
 
 
 @given(st.binary(max_size=300))
+@pytest.mark.guarantee("G18")
 def test_random_bytes_give_a_protocol_error_and_nothing_else(frame: bytes) -> None:
     with suppress(ProtocolError):
         parse_from_worker(frame, max_bytes=MAX_BYTES)

@@ -1,4 +1,5 @@
-"""A model of the pool: whatever is leased, killed or dies by itself, nobody gets a worker twice and none is lost."""
+"""A model of the pool: whatever is leased, killed or dies by itself, nobody gets a worker twice, none is lost, and no
+tenant has more of them than it may."""
 
 from __future__ import annotations
 
@@ -14,10 +15,18 @@ from cloche.runtime.limits import Limits
 from cloche.runtime.pool import WorkerPool
 from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.protocol import PROTOCOL_VERSION, Hello, render
+from cloche.runtime.tenants import Tenant
 
 LIMITS = Limits()
 HELLO = render(Hello(protocol_version=PROTOCOL_VERSION, engine="fake", image="0" * 64))
 MAX_WORKERS = 3
+TENANTS = [
+    None,
+    *(
+        Tenant(name, sandboxes=9, workers=workers, running_cells=1, wait_s=1, tool_threads=1)
+        for name, workers in (("one", 1), ("two", 2), ("many", 9))
+    ),
+]
 
 
 class Process:
@@ -38,6 +47,9 @@ class Process:
 
     def wait(self, timeout_s: float) -> bool:
         return self.exited
+
+    def wait_pid(self, timeout_s: float) -> int | None:
+        return self.pid
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         if self.exited:
@@ -84,6 +96,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.sockets: list[socket.socket] = []
         self.makers: list[Maker] = []
         self.given: list[ProcessLink] = []
+        self.owners: list[str] = []
+        """Of each in `given`; the pool calls those of no tenant ""."""
         self.stillborn = 0
 
     @initialize(warm=st.sampled_from([0, 1, 2, None]))
@@ -94,15 +108,27 @@ class PoolMachine(RuleBasedStateMachine):
         self.makers.append(Maker(self))
         return self.makers[-1]
 
-    @rule(target=links)
-    def lease(self) -> ProcessLink | None:
+    @rule(target=links, tenant=st.sampled_from(TENANTS))
+    def lease(self, tenant: Tenant | None) -> ProcessLink | None:
+        before = self.living_of(tenant)
         try:
-            link = self.pool.lease(LIMITS, 0)
-        except (PoolExhausted, WorkerCrashed):
+            link = self.pool.lease(LIMITS, 0, tenant)
+        except PoolExhausted as exc:
+            if exc.scope == "tenant":
+                assert tenant is not None
+                assert before >= tenant.workers, "refused below its cap"
+            return None
+        except WorkerCrashed:
             return None
         assert all(link is not other for other in self.given), "leased twice"
         self.given.append(link)
+        self.owners.append("" if tenant is None else tenant.name)
         return link
+
+    def living_of(self, tenant: Tenant | None) -> int:
+        name = "" if tenant is None else tenant.name
+        pairs = zip(self.given, self.owners, strict=True)
+        return sum(owner == name and not link.process.exited for link, owner in pairs)
 
     @rule(link=consumes(links))
     def close_link(self, link: ProcessLink | None) -> None:
@@ -133,13 +159,24 @@ class PoolMachine(RuleBasedStateMachine):
     def at_most_the_allowed_number_lives(self) -> None:
         assert sum(not process.exited for process in self.processes) <= MAX_WORKERS
 
+    @invariant()
+    def tenants_have_what_they_may_and_the_pool_knows_it(self) -> None:
+        if not hasattr(self, "pool"):
+            return
+        counted = self.pool.stats().by_tenant
+        for tenant in TENANTS:
+            living = self.living_of(tenant)
+            assert counted.get("" if tenant is None else tenant.name, 0) == living
+            assert tenant is None or living <= tenant.workers
+        assert 0 not in counted.values()
+
     def teardown(self) -> None:
         if hasattr(self, "pool"):
             self.pool.close()
             self.pool.close()
             stats = self.pool.stats()
             assert all(process.exited for process in self.processes)
-            assert (stats.warm, stats.live) == (0, 0)
+            assert (stats.warm, stats.live, stats.by_tenant) == (0, 0, {})
         for link in self.given:
             link.close(1)  # a worker that died in use keeps its descriptors until its owner closes the link
         ours = [sock for index, sock in enumerate(self.sockets) if index % 4 < 2]

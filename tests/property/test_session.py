@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,9 +17,11 @@ from cloche.runtime.limits import Limits
 from cloche.runtime.protocol import (
     ArtifactInfo,
     Done,
+    EngineLimit,
     FileDone,
     Frame,
     GuestError,
+    GuestLimit,
     Hello,
     Output,
     Ready,
@@ -112,6 +115,11 @@ FITTING: st.SearchStrategy[Sent] = st.one_of(
     st.tuples(st.builds(ToolStart, id=IDS, name=NAMES), st.tuples(ARGUMENTS)),
     st.tuples(st.builds(ToolCancel, id=IDS), st.just(())),
     st.tuples(st.builds(Wait, timeout_s=st.none() | st.floats(0, 1e300), any_result=st.booleans()), st.just(())),
+    st.tuples(
+        st.builds(GuestLimit, limit=st.sampled_from(["value_bytes", "tasks"]), used=st.floats(0, 1e19))
+        | st.builds(EngineLimit, limit=st.sampled_from(["memory_mb", "files"]), used=st.floats(0, 1e19)),
+        st.just(()),
+    ),
     RESULTS.flatmap(lambda frame: st.tuples(st.just(frame), st.tuples(*[ENCODED] * frame.has_value))),
     DONES.flatmap(lambda frame: st.tuples(st.just(frame), st.tuples(*[st.binary(max_size=20)] * len(frame.artifacts)))),
 )
@@ -194,6 +202,7 @@ def assert_dead(session: Session) -> None:
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=3))
+@pytest.mark.guarantee("G18")
 def test_arbitrary_bytes_are_a_protocol_error(frames: list[bytes]) -> None:
     session = begun()
     for frame in frames:

@@ -8,6 +8,7 @@ import datetime as dt
 import marshal  # noqa: TID251  # reads our own bytes, as the guest does
 from contextlib import suppress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,7 @@ def shape(value: object) -> object:
 
 
 @given(VALUES)
+@pytest.mark.guarantee("G21")
 def test_every_value_comes_back_as_it_was(value: object) -> None:
     assert shape(decode(encode(value, LIMITS), LIMITS)) == shape(value)
 
@@ -118,6 +120,7 @@ def read(raw: bytes, limits: ValueLimits) -> None:
 
 
 @given(st.binary(max_size=200), LIMIT_STRATEGY)
+@pytest.mark.guarantee("G21")
 def test_random_bytes_give_data_or_one_of_two_errors(raw: bytes, limits: ValueLimits) -> None:
     read(raw, limits)
 

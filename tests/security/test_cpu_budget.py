@@ -37,6 +37,7 @@ def wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@pytest.mark.guarantee("G31")
 def test_a_cell_over_its_cpu_budget_raises_and_the_sandbox_is_gone(runtime: Runtime) -> None:
     with runtime.sandbox(limits=Limits(cpu_s=0.3, wall_s=60)) as box:
         with pytest.raises(LimitExceeded) as caught:

@@ -48,6 +48,7 @@ REFUSED = {
     "no more than a prefix": "say(bytes(8))",
     "done": "say(made(DONE))",
     "ready": "say(made({'type': 'ready'}))",
+    "a limit of the engine": "say(made({'type': 'engine_limit', 'limit': 'memory_mb', 'used': 1e9}))",
     "hello": "say(made({'type': 'hello', 'protocol_version': 1, 'engine': 'x', 'image': '0' * 64}))",
     "file_done": "say(made({'type': 'file_done', 'error': None, 'paths': []}))",
     "a request of the host": "say(made({'type': 'read_file', 'path': '/etc/passwd'}))",
@@ -70,6 +71,11 @@ ENDS = {
     "a result before the deadline, and one after": "say(made(RESULT, value(1)))\nwhile True: pass",
     "two results": "say(made(RESULT, value('FORGED:own'))); 1",
     "a call after the result": "say(made(RESULT, value('FORGED:own'))); echo(1)",
+    "the engine's limit as the guest's": "say(made({'type': 'guest_limit', 'limit': 'memory_mb', 'used': 1e9}))",
+    "a limit that is none": "say(made({'type': 'guest_limit', 'limit': '__dict__', 'used': 1}))",
+    "a limit after the result": """
+say(made(RESULT, value(1)))
+say(made({'type': 'guest_limit', 'limit': 'tasks', 'used': 1}))""",
     "a cancel of nothing": "say(made({'type': 'tool_cancel', 'id': 7}))",
     "calls that nobody waits for": """
 for number in range(40_000): say(made({'type': 'tool_start', 'id': number, 'name': 'nobody'}, value([[], {}])))""",
@@ -82,6 +88,7 @@ HARMLESS = {
     "values too large": "print(say(call('echo', value([[[0] * 100_000], {}])))[-200:])",
     "a list that says it has 2**31 items": "print(say(call('echo', b'\\0[\\xff\\xff\\xff\\x7f')))[-200:])",
     "an integer too long": "print(say(call('echo', value([[10**5000], {}])))[-200:])",
+    "a flood of limits": "for n in range(20_000): say(made({'type': 'guest_limit', 'limit': 'tasks', 'used': n}))",
     "a flood of small output": "for _ in range(20_000): say(made(OUTPUT, b'x' * 20))",
     "output that is no text": "for _ in range(9): say(made(OUTPUT, b'\\xff\\xfe\\xed\\xa0\\x80'))",
     "an entry called from inside": "print(_host.entry(made({'type': 'noop'})))",
@@ -126,12 +133,16 @@ def test_what_only_a_worker_may_say_is_refused_and_the_cell_goes_on(
 
 
 @pytest.mark.parametrize("name", ENDS)
+@pytest.mark.guarantee("G18")
+@pytest.mark.guarantee("G23")
 def test_a_frame_that_no_runner_sends_ends_the_sandbox(shooting_range: Range, isolation: str, name: str) -> None:
     category = "resource" if "deadline" in name else "bridge"
-    assert shoot(shooting_range, isolation, ENDS[name], category=category).outcome == "ProtocolError"
+    ending = "FrameTooLarge" if name == "a frame over the cap" else "ProtocolError"
+    assert shoot(shooting_range, isolation, ENDS[name], category=category).outcome == ending
 
 
 @pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.guarantee("G19")
 def test_a_frame_that_a_runner_might_send_is_answered_within_the_caps(
     shooting_range: Range, isolation: str, name: str
 ) -> None:

@@ -44,6 +44,8 @@ def host_output(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 @pytest.mark.parametrize("name", probes())
+@pytest.mark.guarantee("G16")
+@pytest.mark.guarantee("G40")
 def test_the_sandbox_holds(shooting_range: Range, host_output: Callable[[], str], name: str, isolation: str) -> None:
     if name in PLANTS:
         plant = probes()[PLANTS[name]]
@@ -69,6 +71,8 @@ def test_the_sandbox_holds_against_the_repaired_probe(
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.guarantee("G03")
+@pytest.mark.guarantee("G27")
 def test_hostile_files_come_back_as_bytes_under_names_of_the_host(
     shooting_range: Range, tmp_path: Path, isolation: str
 ) -> None:

@@ -121,7 +121,7 @@ def expected_outcome(seen: Seen) -> Iterable[str]:
     if name in MAY_CRASH:
         allowed.add("WorkerCrashed")
     if name in MAY_BREAK_PROTOCOL:
-        allowed.add("ProtocolError")
+        allowed |= {"ProtocolError", "FrameTooLarge"}
     if seen.outcome not in allowed:
         yield f"{seen.outcome} {seen.message[:300]!r}, expected {' or '.join(sorted(allowed))}"
 

@@ -8,6 +8,7 @@ from cloche.agents.code_agent import CodeAgent
 from cloche.agents.models.scripted import ScriptedModel
 from cloche.agents.prompts.templates import Prompts, load_prompts
 from cloche.runtime.errors import ConfigError
+from cloche.runtime.tools import Tool
 
 TOKEN_CHARS = 3.5
 """Characters per token of English with code, on the low side for the tokenizers in use (Qwen2.5 counts 4.1 here)."""
@@ -93,3 +94,22 @@ def test_prompts_may_be_replaced_and_are_told_apart_by_their_hash() -> None:
 def test_prompts_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ConfigError, match="there are no prompts 'code_agent' in version 99"):
         load_prompts(version=99)
+
+
+@pytest.mark.parametrize("name", ["code_agent", "code_agent_structured", "tool_calling_agent"])
+def test_every_shipped_system_prompt_is_short(name: str) -> None:
+    tools = [Tool(get_price), Tool(list_items), Tool(order)]
+    prompt = load_prompts(name).render_system(stubs=[tool.stub for tool in tools], packages=[], instructions="Be kind.")
+    assert len(prompt) / TOKEN_CHARS <= 700
+    assert prompt.endswith("\n\nBe kind.")
+
+
+def test_the_default_prompt_is_the_one_that_was_recorded() -> None:
+    """Another text would make recorded conversations useless: it needs a new version."""
+    assert load_prompts().sha256 == "beceae91351b505523b5a9bedd3bf7cd850271fa30a58d4949f7575082adf322"
+
+
+def test_shared_templates_are_strict_too() -> None:
+    mine = Prompts("mine", 1, system="s", task="t", plan="{{ steps }}")
+    with pytest.raises(ConfigError, match="'steps' is undefined"):
+        mine.render_plan(first=True, remaining_steps=3)

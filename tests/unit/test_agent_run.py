@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -245,6 +246,20 @@ def test_arguments_out_of_range_are_refused(runtime: Runtime, options: dict[str,
 def test_options_of_an_agent_are_checked_when_it_is_made(runtime: Runtime, options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         agent_for(runtime, **options)
+
+
+def test_an_option_that_does_not_exist_is_refused(runtime: Runtime) -> None:
+    with pytest.raises(ConfigError, match="a run has no option 'max_stepps'"):
+        agent_for(runtime).run("Add.", max_stepps=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(ConfigError, match="an agent has no option 'max_stepps'"):
+        agent_for(runtime, max_stepps=3)
+
+
+def test_the_four_ways_to_run_take_the_same_arguments() -> None:
+    from cloche.agents.agent import Runnable
+
+    ways = (Runnable.run, Runnable.arun, Runnable.stream, Runnable.astream)
+    assert len({str(inspect.signature(way).replace(return_annotation=None)) for way in ways}) == 1
 
 
 def test_a_tool_may_not_take_the_name_of_the_final_answer(runtime: Runtime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import anyio
 import pytest
@@ -23,6 +23,7 @@ from cloche.agents.events import (
     StepFinished,
     StepStarted,
 )
+from cloche.agents.messages import ModelReply
 from cloche.agents.models.scripted import Line, ScriptedModel
 from cloche.runtime.errors import ConfigError
 from cloche.runtime.fake_link import FakeCell, FakeLink, FakeSource
@@ -66,6 +67,8 @@ def describe(event: Event) -> tuple[object, ...]:
             return "finished", step.number, step.is_final
         case RunFinished(result):
             return "end", result.stop_reason, result.output
+        case _:
+            return (type(event).__name__,)
 
 
 TWO_STEPS = ('Look.\n```python\nprint "a"\n```', block("final_answer 5"))
@@ -257,3 +260,25 @@ def test_two_streams_do_not_mix(runtime: Runtime) -> None:
             return await asyncio.gather(*map(output, range(20)))
 
     assert anyio.run(main) == list(range(20))
+
+
+def test_a_run_cancelled_while_the_model_writes_keeps_what_it_had_said(runtime: Runtime) -> None:
+    class Endless:
+        name = "endless"
+
+        async def complete(
+            self, messages: object, *, on_text: Callable[[str], None] | None = None, **options: object
+        ) -> ModelReply:
+            assert on_text is not None
+            on_text("I think")
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    with CodeAgent([], Endless(), runtime=runtime).stream("Add.") as events:
+        for event in events:
+            if isinstance(event, ModelDelta):
+                events.cancel()
+        assert events.result is not None
+        assert (events.result.stop_reason, events.result.usage_complete) == ("cancelled", False)
+        assert [step.reply.text for step in events.result.steps] == ["I think"]
+        assert [message.role for message in events.result.messages] == ["system", "user"]

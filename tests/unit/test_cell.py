@@ -20,6 +20,7 @@ HOSTILE = "\x1b[2J\nINFO forged\u202e\ud800\x9b"
         Cell(value=HOSTILE),
     ],
 )
+@pytest.mark.guarantee("G26")
 def test_the_repr_of_a_cell_is_one_printable_line_whatever_the_guest_wrote(cell: Cell) -> None:
     shown = repr(cell)
 

@@ -43,6 +43,7 @@ def test_plain_text_newline_and_tab_stay_as_they_are() -> None:
 
 
 @given(st.text())
+@pytest.mark.guarantee("G26")
 def test_no_control_character_survives_escaping(text: str) -> None:
     assert not [char for char in escape_controls(text) if char < " " and char not in "\n\t" or "\x7f" <= char < "\xa0"]
 
@@ -105,6 +106,7 @@ def test_json_line_has_every_field_and_only_ascii(capsys: pytest.CaptureFixture[
         "interrupted": False,
         "ended_by": None,
         "complete": True,
+        "metadata": None,
         "failure": {"code": "timed_out", "message": "late"},
     }
 
@@ -119,6 +121,7 @@ def test_error_is_one_line_and_one_with_what_to_do(capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.guarantee("G26")
 def test_error_message_cannot_reach_the_terminal_raw(capsys: pytest.CaptureFixture[str]) -> None:
     complain(ConfigError("bad \x1b[2J name"))
     assert capsys.readouterr().err == "cloche: bad \\x1b[2J name\n"

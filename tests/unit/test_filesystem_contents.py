@@ -172,6 +172,7 @@ def test_duplicates_share_their_position_and_take_the_lowest_number() -> None:
     assert failure(lambda: io.duplicate_to(fd, MAX_DESCRIPTORS, close_on_exec=False)) == errno.EBADF
 
 
+@pytest.mark.guarantee("G34")
 def test_number_of_descriptors_is_capped_before_anything_is_made() -> None:
     files = make()
     opened: list[int] = []

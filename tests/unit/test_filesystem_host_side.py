@@ -118,6 +118,7 @@ def test_truncating_and_making_empty_files_are_changes() -> None:
     assert files.changed_under("/out/", marker) == [("/out/empty", 0), ("/out/f", 0)]
 
 
+@pytest.mark.guarantee("G27")
 def test_links_and_folders_are_no_artifacts() -> None:
     files = make()
     files.write_file("/tmp/secret", b"1")

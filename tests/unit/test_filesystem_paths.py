@@ -273,6 +273,7 @@ def test_rename_refuses_what_would_break_the_tree() -> None:
     assert files.list_files() == ["/tmp/again/e/f", "/tmp/file"]
 
 
+@pytest.mark.guarantee("G34")
 def test_number_of_files_is_capped_and_removal_gives_room_again() -> None:
     files = make(max_files=3)
     files.write_file("/tmp/a", b"")

@@ -92,6 +92,7 @@ DAMAGES: list[Callable[[Path], object]] = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.guarantee("G40")
 def test_an_entry_that_is_not_surely_ours_is_reported_and_compiled_again(damage: Callable[[Path], object]) -> None:
     code = compile_small()
     good = code.read_bytes()

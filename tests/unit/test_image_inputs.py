@@ -39,6 +39,7 @@ def test_pinned_files_in_the_cache_need_no_network(tmp_path: Path, monkeypatch: 
     assert heard == []
 
 
+@pytest.mark.guarantee("G41")
 def test_a_file_that_is_not_the_pinned_one_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fill(tmp_path, monkeypatch)
     next(tmp_path.glob("npm/*/binaryen/*/bin/wasm-opt")).write_bytes(b"another tool")

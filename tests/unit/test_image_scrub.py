@@ -41,6 +41,7 @@ def chain(memory: bytearray) -> list[int]:
     return found
 
 
+@pytest.mark.guarantee("G39")
 def test_the_dead_part_of_the_stack_is_zeroed_and_no_more() -> None:
     memory = bytearray(b"x" * 100)
     scrub.scrub_stack(memory, 10, 60)

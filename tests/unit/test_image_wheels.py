@@ -63,6 +63,7 @@ def test_pinned_lines_are_read_with_comments_and_continuations(tmp_path: Path) -
         (f"six==1.0 --hash=sha256:{HASH}\nSIX==1.0 --hash=sha256:{HASH}", "is required twice"),
     ],
 )
+@pytest.mark.guarantee("G41")
 def test_a_line_that_is_not_pinned_is_refused_by_name(tmp_path: Path, line: str, complaint: str) -> None:
     with pytest.raises(ImageError, match=complaint):
         requirements(tmp_path, line + "\n")
@@ -127,6 +128,7 @@ def test_a_link_in_a_wheel_is_refused(tmp_path: Path) -> None:
         wheels.read_wheel(path)
 
 
+@pytest.mark.guarantee("G41")
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = wheel(tmp_path, {"thing.py": bytes(1_000_000)})
     assert path.stat().st_size < 10_000

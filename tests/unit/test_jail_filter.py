@@ -126,6 +126,7 @@ def test_a_worker_maps_private_memory_without_code_only(
 
 
 @MACHINES
+@pytest.mark.guarantee("G14")
 def test_a_worker_makes_nothing_executable(machine: Architecture) -> None:
     assert worker(machine, "mprotect", 0x1000, 4096, 3) == ALLOW
     assert worker(machine, "mprotect", 0x1000, 4096, 0) == ALLOW
@@ -135,6 +136,7 @@ def test_a_worker_makes_nothing_executable(machine: Architecture) -> None:
 
 @MACHINES
 @pytest.mark.parametrize("call", ["kill", "tgkill"])
+@pytest.mark.guarantee("G13")
 def test_a_worker_signals_itself_only(machine: Architecture, call: str) -> None:
     assert worker(machine, call, PID, 6) == ALLOW
     for other in (0, 1, PID + 1, -1, -PID):

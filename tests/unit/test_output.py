@@ -30,6 +30,7 @@ from cloche.runtime.output import MAX_NAME_BYTES, collect_artifacts, escape_cont
         ("/out/trailing. . .", "trailing"),
     ],
 )
+@pytest.mark.guarantee("G27")
 def test_a_guests_path_becomes_one_harmless_component(path: str, name: str) -> None:
     assert safe_name(path) == name
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from cloche.runtime.cell import Artifact, Cell, LimitHit, Usage
-from cloche.runtime.errors import CannotCross, ConfigError, LimitExceeded, ProtocolError, SandboxBusy
+from cloche.runtime.errors import CannotCross, ConfigError, FrameTooLarge, LimitExceeded, ProtocolError, SandboxBusy
 from cloche.runtime.limits import Limits
 from cloche.runtime.output import OnOutput
 from cloche.runtime.protocol import (
@@ -24,6 +24,7 @@ from cloche.runtime.protocol import (
     FileDone,
     Frame,
     GuestError,
+    GuestLimit,
     Hello,
     Output,
     Ready,
@@ -288,6 +289,7 @@ def test_a_character_split_over_frames_arrives_whole_per_stream() -> None:
     assert session.end_cell().stdout == "€\ufffd\ufffd"
 
 
+@pytest.mark.guarantee("G33")
 def test_output_over_its_cap_is_cut_marked_and_counted_over_both_streams() -> None:
     seen: list[str] = []
     session = session_in_cell(on_output=lambda _, text: seen.append(text), output_bytes=10)
@@ -380,6 +382,7 @@ ARGUMENTS = encode([["tea"], {}], VALUES)
         (done("/out/a"), (b"x" * 11,), "more artifacts than the cell was allowed"),
     ],
 )
+@pytest.mark.guarantee("G18")
 def test_a_frame_that_does_not_belong_kills_the_session(
     frame: Frame, attachments: tuple[bytes, ...], message: str
 ) -> None:
@@ -403,8 +406,10 @@ def test_a_frame_that_does_not_belong_kills_the_session(
         (ToolStart(id=0, name="get_price"), (ARGUMENTS,)),
         (ToolCancel(id=0), ()),
         (Wait(timeout_s=0.0, any_result=True), ()),
+        (GuestLimit(limit="tasks", used=2000), ()),
     ],
 )
+@pytest.mark.guarantee("G23")
 def test_after_the_result_the_guest_may_only_print(frame: Frame, attachments: tuple[bytes, ...]) -> None:
     session = session_in_cell()
     send(session, result())
@@ -425,11 +430,15 @@ def test_a_frame_before_the_first_cell_or_after_the_last_kills_the_session() -> 
             session.begin_cell(request())
 
 
+@pytest.mark.guarantee("G22")
 def test_a_frame_over_its_cap_is_refused_unread() -> None:
-    session = session_in_cell(frame_bytes=64 * 1024)
+    session = session_in_cell(frame_bytes=1024 * 1024, value_bytes=1024, artifact_bytes=0)
 
-    with pytest.raises(ProtocolError, match="frame of .* bytes, 65536 are allowed"):
-        send(session, Output(stream="stdout"), b"x" * 70_000)
+    with pytest.raises(FrameTooLarge, match="frame of .* bytes, 1048576 are allowed") as caught:
+        send(session, Output(stream="stdout"), b"x" * 1_100_000)
+    assert isinstance(caught.value, ProtocolError)
+    assert isinstance(caught.value, LimitExceeded)
+    assert (caught.value.limit, caught.value.allowed) == ("frame_bytes", 1024 * 1024)
 
 
 def test_a_cell_that_is_not_over_has_no_end() -> None:

@@ -286,6 +286,7 @@ def test_bytes_that_no_encoder_writes_are_a_bad_value(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("code", [compile("1", "x", "eval"), 1j, ..., StopIteration])
+@pytest.mark.guarantee("G21")
 def test_nothing_that_marshal_could_build_beside_data_is_built(code: object) -> None:
     with pytest.raises(BadValue):
         decode(b"\0" + marshal.dumps(code, 2), LIMITS)  # type: ignore[arg-type]
@@ -301,6 +302,7 @@ def test_nothing_that_marshal_could_build_beside_data_is_built(code: object) -> 
     ],
     ids=["int", "Decimal", "tuple", "frozenset"],
 )
+@pytest.mark.guarantee("G22")
 def test_keys_made_to_collide_are_refused_before_the_dict_is_built(make: Callable[[int], object]) -> None:
     keys = [make(i) for i in range(1, 200)]
 
@@ -310,6 +312,7 @@ def test_keys_made_to_collide_are_refused_before_the_dict_is_built(make: Callabl
     assert decode(encode(keys, LIMITS), LIMITS) == keys
 
 
+@pytest.mark.guarantee("G22")
 def test_a_length_is_checked_before_anything_of_it_is_built() -> None:
     with pytest.raises(ValueTooLarge):
         decode(b"\0[" + length(2**31 - 1), LIMITS)

@@ -6,7 +6,7 @@ Nothing here is shared between sandboxes except the bytes of base files, which a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NoReturn
 
 from .. import errno
 
@@ -119,17 +119,27 @@ class Quota:
     max_bytes: int
     files: int = 0
     bytes: int = 0
+    refused: dict[str, int] = field(default_factory=dict[str, int])
+    """What was asked for in vain, at its highest, by the name of the limit; whoever reads it empties it."""
 
     def take_file(self) -> None:
         if self.files >= self.max_files:
-            raise FsError(errno.ENOSPC)
+            self._refuse("files", self.files + 1)
         self.files += 1
 
     def take_bytes(self, count: int) -> None:
         """Ask before allocating."""
-        if count > self.max_bytes - self.bytes:
-            raise FsError(errno.ENOSPC)
+        self.check_bytes(count)
         self.bytes += count
+
+    def check_bytes(self, count: int) -> None:
+        """ENOSPC, and a note of it, unless `count` bytes more fit."""
+        if count > self.max_bytes - self.bytes:
+            self._refuse("file_bytes", self.bytes + count)
+
+    def _refuse(self, limit: str, wanted: int) -> NoReturn:
+        self.refused[limit] = max(wanted, self.refused.get(limit, 0))
+        raise FsError(errno.ENOSPC)
 
     def give_back(self, node: Node) -> None:
         """The node is gone for good."""

@@ -194,8 +194,7 @@ class FileSystem:
             if not isinstance(place.node, File):
                 raise FsError(errno.EINVAL)
         replaced = 0 if place.node is None else place.node.size
-        if len(data) - replaced > self.quota.max_bytes - self.quota.bytes:
-            raise FsError(errno.ENOSPC)
+        self.quota.check_bytes(len(data) - replaced)
         file = place.node if isinstance(place.node, File) else self._create(place, O_CREAT, 0o666)
         self.tree.resize(file, 0)
         self.tree.write(file, 0, data)

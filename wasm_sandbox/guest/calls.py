@@ -7,6 +7,7 @@ exception that says so may be swallowed by the user's code, the flag may not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,8 @@ class Calls:
         self._open: dict[int, asyncio.Future[Any]] = {}
         self.ended = False
         """A tool ended this cell."""
+        self._limits: dict[str, float] = {}
+        """Limits that an exception of ours held in this cell, and what was asked for, at its highest."""
 
     @property
     def any_open(self) -> bool:
@@ -56,6 +59,17 @@ class Calls:
 
     def begin(self) -> None:
         self.ended = False
+        self._limits = {}
+
+    def note_limit(self, limit: str, used: float) -> None:
+        """Remember a limit for the host's record of the cell; the caller raises."""
+        self._limits[limit] = max(used, self._limits.get(limit, 0))
+
+    def tell_limits(self) -> None:
+        """Send what was noted. At the end of a cell, before its result."""
+        with contextlib.suppress(OSError, MemoryError):  # the cell's result matters more
+            for limit, used in self._limits.items():
+                self._call(frames.guest_limit(limit, used))
 
     def ask(self, template: bytes, arguments: bytes) -> Any:
         """A blocking tool call: its value.

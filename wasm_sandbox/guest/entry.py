@@ -51,6 +51,10 @@ class Guest:
     def entry(self, message: bytes) -> bytes:
         """One frame of the host in; `b""` or a `wait` frame out. `noop` only warms up."""
         try:
+            cell = frames.common_cell(message)
+            if cell is not None:
+                self._cell = self._runner.run(*cell)
+                return self._resume()
             header, parts = frames.parse(message)
             kind = header["type"]
             if kind == "cell":
@@ -75,8 +79,7 @@ class Guest:
         """Become the sandbox of one tenant: its limits, its tools, its randomness."""
         self._max_tasks = header["tasks"]
         limits = values.ValueLimits(header["value_bytes"], header["value_depth"], header["int_digits"])
-        module = self.tools.configure(frames.decode(parts[0]), limits)
-        sys.modules.setdefault("tools", module)
+        self.tools.configure(frames.decode(parts[0]), limits)
         random = sys.modules.get("random")
         if random is not None:
             random.seed(int.from_bytes(os.urandom(32), "little"))  # the image has the builder's state in it
@@ -133,6 +136,7 @@ def install() -> None:
     rehearse_for_image(Guest)
     host = import_module("_host")
     guest = Guest(host.call)
+    sys.modules["tools"] = guest.tools.module
     guest.patch()
     guest.interrupts.install()
     host.entry = guest.entry  # type: ignore[attr-defined]

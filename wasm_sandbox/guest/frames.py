@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import marshal  # noqa: TID251  # reads what the host wrote, inside the sandbox
+import re
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,15 @@ _decode_value = values.decode
 _FROM_HOST = values.ValueLimits(size=2**40, depth=500, digits=200_000)
 """The host has checked its own values; these bounds only keep the decoder's arithmetic finite."""
 _LONGEST_WAIT_S = 86_400.0
+_MOST_USED = 10**19
+"""Whatever was asked for, the host takes a number up to this."""
 _GOOD = b'"ok":true,"end_cell":false}'
 """How the host's `tool_result` header ends when all is well; such a frame has one attachment."""
 NOT_GOOD = object()
+_CELL = re.compile(rb'\{"type":"cell","attachments":\[(\d+),(\d+)\],"id":\d+,"output_bytes":(\d+),').match
+"""How the host's `render_cell` begins."""
+_NOTHING = len(b"\0{0")
+"""Bytes of an encoded empty dict; every other one is longer."""
 
 
 def frame(header: bytes, attachment: bytes = b"") -> bytes:
@@ -52,6 +59,19 @@ def parse(message: bytes) -> tuple[dict[str, Any], list[memoryview]]:
     return header, parts
 
 
+def common_cell(message: bytes) -> tuple[str, dict[str, Any], int] | None:
+    """Source, inputs and output bytes of a `cell` frame as the host writes it; None for all else, which `parse` takes.
+    Everybody waits for this frame, and one look costs a third of what JSON does."""
+    found = _CELL(message, 8)
+    if found is None:
+        return None
+    source_bytes, input_bytes, output_bytes = map(int, found.groups())
+    at = 8 + _unpack(message)[1]
+    end = at + source_bytes
+    inputs: dict[str, Any] = {} if input_bytes == _NOTHING else decode(memoryview(message)[end:])
+    return str(message[at:end], "utf-8"), inputs, output_bytes
+
+
 def decode(part: memoryview) -> Any:
     """A value that the host encoded."""
     if part[0] == values.PLAIN:
@@ -64,6 +84,8 @@ def good_result(reply: bytes) -> Any:
     at = 8 + _unpack(reply)[1]
     if not reply.endswith(_GOOD, 8, at):
         return NOT_GOOD
+    if reply[at] == values.PLAIN:
+        return _load_plain(memoryview(reply)[at + 1 :])
     return decode(memoryview(reply)[at:])
 
 
@@ -86,6 +108,12 @@ def wait(timeout_s: float | None, *, any_result: bool) -> bytes:
 
 def output(stream: bytes, data: bytes) -> bytes:
     return frame(b'{"type":"output","stream":"%b","attachments":[%d]}' % (stream, len(data)), data)
+
+
+def guest_limit(limit: str, used: float) -> bytes:
+    """A limit that we kept to by an exception, for the host's record of the cell."""
+    text = repr(float(min(used, _MOST_USED)))
+    return frame(f'{{"type":"guest_limit","limit":"{limit}","used":{text},"attachments":[]}}'.encode())
 
 
 def result(outcome: Outcome) -> bytes:

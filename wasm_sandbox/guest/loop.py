@@ -84,6 +84,7 @@ class CellLoop(asyncio.BaseEventLoop):
             self._tasks_since_census = len(asyncio.all_tasks(self))
             if self._tasks_since_census >= self._max_tasks:
                 coro.close()
+                self._calls.note_limit("tasks", self._max_tasks + 1)
                 raise RuntimeError(f"{self._max_tasks} asyncio tasks are alive, no more are allowed in this sandbox")
         self._tasks_since_census += 1
         return super().create_task(coro, **kwargs)

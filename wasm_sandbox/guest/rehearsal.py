@@ -93,7 +93,7 @@ class _Host:
 
     def serve(self, guest: Guest, source: str) -> None:
         self._results.clear()
-        reply = guest.entry(_frame({"type": "cell", "output_bytes": 1 << 20}, source.encode(), _value({})))
+        reply = guest.entry(_cell_frame(source.encode(), _value({})))
         while reply:
             outcomes = [{"id": call, "ok": True, "end_cell": False} for call in self._open]
             self._open.clear()
@@ -120,6 +120,12 @@ def _streams() -> dict[str, Any]:
 def _start() -> bytes:
     header = {"type": "start", "tasks": 100, "value_bytes": 1 << 20, "value_depth": 100, "int_digits": 4300}
     return _frame(header, _value([_TOOL]))
+
+
+def _cell_frame(source: bytes, inputs: bytes) -> bytes:
+    """In the very form that `frames.common_cell` looks for."""
+    header = b'{"type":"cell","attachments":[%d,%d],"id":0,"output_bytes":1048576,"cpu_s":1.0}'
+    return frames.frame(header % (len(source), len(inputs)), source + inputs)
 
 
 def _value(value: Any) -> bytes:

@@ -119,6 +119,7 @@ class Runner:
         if outcome.ended_by_tool:
             outcome.error = None
         self._guest.output.flush()
+        self._calls.tell_limits()
         self._guest.send_result(outcome)
 
     # --- the code -----------------------------------------------------------------------------------------------------
@@ -252,6 +253,8 @@ class Runner:
         try:
             return self._interrupts.call(function, value), None
         except values.CrossError as exc:
+            if isinstance(exc, values.ValueTooLarge):
+                self._calls.note_limit(exc.limit, exc.used)
             return None, display.clean(str(exc), MAX_VALUE_ERROR)
         except BaseException as exc:  # a property or `__repr__` of the user
             name = type.__dict__["__name__"].__get__(type(exc))

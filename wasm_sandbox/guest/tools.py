@@ -67,10 +67,13 @@ class Shape:
         return TypeError(f"{self.name}() {problem}; its signature is {self.name}{self.signature}")
 
 
+Note = Callable[[str, float], None]
+
+
 def encode_arguments(
-    shape: Shape, args: tuple[object, ...], kwargs: dict[str, object], limits: values.ValueLimits
+    shape: Shape, args: tuple[object, ...], kwargs: dict[str, object], limits: values.ValueLimits, note: Note
 ) -> bytes:
-    """`[args, kwargs]` as a value.
+    """`[args, kwargs]` as a value. `note` hears of the limit that one of them breaks.
 
     Raises:
         TypeError: an argument cannot cross; the message says which part of it.
@@ -79,6 +82,8 @@ def encode_arguments(
     try:
         return _encode([list(args), kwargs], limits)
     except values.CrossError as exc:
+        if isinstance(exc, values.ValueTooLarge):
+            note(exc.limit, exc.used)
         culprit = _find_culprit(shape, args, kwargs, limits) or exc
         kind = ValueError if isinstance(culprit, values.ValueTooLarge) else TypeError
         hint = "" if kind is ValueError else f" ({_CROSSES})"
@@ -102,30 +107,30 @@ class ToolBox:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+        self.module = ModuleType("tools", "The tools that the host granted to this sandbox.")
+        """Has them all. `sys.modules` has it from the image on: one entry more would make it grow in every sandbox."""
         self.functions: dict[str, Callable[..., Any]] = {}
         self.limits = values.ValueLimits()
 
-    def configure(self, stubs: list[Stub], limits: values.ValueLimits) -> ModuleType:
-        """Make the functions and the module `tools` that has them all."""
+    def configure(self, stubs: list[Stub], limits: values.ValueLimits) -> None:
+        """Make the functions."""
         self.limits = limits
         self.functions = {stub["name"]: self._make(stub) for stub in stubs}
-        module = ModuleType("tools", "The tools that the host granted to this sandbox.")
-        module.__dict__.update(self.functions, ToolError=ToolError, __all__=[*self.functions, "ToolError"])
-        return module
+        self.module.__dict__.update(self.functions, ToolError=ToolError, __all__=[*self.functions, "ToolError"])
 
     def _make(self, stub: Stub) -> Callable[..., Any]:
         shape = Shape(stub)
-        check, ask, start = shape.check, self._calls.ask, self._calls.start
+        check, ask, start, note = shape.check, self._calls.ask, self._calls.start, self._calls.note_limit
         call_template = frames.call_template(b"tool_call", shape.name)
         start_template = frames.call_template(b"tool_start", shape.name)
 
         def tool(*args: object, **kwargs: object) -> Any:
             check(args, kwargs)
-            return ask(call_template, encode_arguments(shape, args, kwargs, self.limits))
+            return ask(call_template, encode_arguments(shape, args, kwargs, self.limits, note))
 
         async def aio(*args: object, **kwargs: object) -> Any:
             check(args, kwargs)
-            return await start(start_template, encode_arguments(shape, args, kwargs, self.limits))
+            return await start(start_template, encode_arguments(shape, args, kwargs, self.limits, note))
 
         _dress(tool, stub, shape.name)
         _dress(aio, stub, f"{shape.name}.aio")

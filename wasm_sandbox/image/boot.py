@@ -119,7 +119,8 @@ class Interpreter:
         self._call("emscripten_stack_init")
         self._reserve()
         self._install_trampoline()
-        self._install_allocator()
+        if self._linked.tuned:
+            self._install_allocator()
         self._call("__wasm_call_ctors")
         self._initialise()
         self._limit_stack()

@@ -69,10 +69,17 @@ def build_image(out: Path | None = None, requirements: Path | None = None, progr
     return out or path
 
 
-def _assemble(cache: Path, wheels: list[Wheel], progress: Progress) -> bytes:
+def build_untuned(out: Path, progress: Progress = print) -> None:
+    """The same image without allocator and optimisation, to measure these against. Only at `out`: nothing uses it."""
+    image = on_guest_thread(lambda: _assemble(cache_dir(), [], progress, tuned=False))
+    write_atomically(out, image)
+    check_image(load_image(out), progress)
+
+
+def _assemble(cache: Path, wheels: list[Wheel], progress: Progress, *, tuned: bool = True) -> bytes:
     inputs = npm.fetch_inputs(cache / "npm", progress)
     stages = Stages(cache / "stages", progress)
-    linked = link(inputs, stages)
+    linked = link(inputs, stages, tuned=tuned)
     compiled = compile_cached(linked.module.data, linked.module.sha256, False, progress)
     build = _Build(inputs, stages, linked, compiled, guest_package(), progress)
     files = _archive_files(build, wheels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +59,15 @@ class Linked:
 
     module: Result
     first_slot: int
+    tuned: bool = True
+    """With our allocator, and optimised. Without, it shows in the bench what these two are worth."""
 
     def slot(self, name: str) -> int:
         return self.first_slot + SLOTS.index(name)
 
 
-def link(inputs: NpmInputs, stages: Stages) -> Linked:
-    """The optimised module, from kept stages where their inputs have not changed. About two minutes from nothing."""
+def link(inputs: NpmInputs, stages: Stages, *, tuned: bool = True) -> Linked:
+    """The module that boots, from kept stages where their inputs have not changed. About two minutes from nothing."""
     pyodide = inputs.pyodide("pyodide.asm.wasm")
     exnref = stages.run(
         "exceptions",
@@ -73,14 +75,17 @@ def link(inputs: NpmInputs, stages: Stages) -> Linked:
         lambda: _tool(inputs, "wasm-opt", pyodide.read_bytes(), "--emit-exnref"),
     )
     merged = stages.run(
-        "shim",
+        "shim" if tuned else "shim-untuned",
         {
             "module": exnref.sha256,
             "tools": sha256_file(inputs.binaryen("wasm-as")) + sha256_file(inputs.binaryen("wasm-merge")),
             "code": own_source("link.py", "rewrite.py", "wasm.py", "shim.wat"),
         },
-        lambda: _with_shim(inputs, exnref.data),
+        lambda: _with_shim(inputs, exnref.data, REDIRECTED if tuned else {}),
     )
+    first_slot = rewrite.table_size(exnref.data)
+    if not tuned:
+        return Linked(merged, first_slot, tuned=False)
     optimised = stages.run(
         "optimise",
         {
@@ -90,10 +95,10 @@ def link(inputs: NpmInputs, stages: Stages) -> Linked:
         },
         lambda: _tool(inputs, "wasm-opt", merged.data, *_OPTIMISE),
     )
-    return Linked(optimised, rewrite.table_size(exnref.data))
+    return Linked(optimised, first_slot)
 
 
-def _with_shim(inputs: NpmInputs, module: bytes) -> bytes:
+def _with_shim(inputs: NpmInputs, module: bytes, redirected: Mapping[str, tuple[str, int]]) -> bytes:
     module = rewrite.drop_got_imports(module)
     with tempfile.TemporaryDirectory(prefix="cloche-link-") as name:
         folder = Path(name)
@@ -103,7 +108,9 @@ def _with_shim(inputs: NpmInputs, module: bytes) -> bytes:
         names = ["main.wasm", "main", "shim.wasm", "env"]
         run_tool(inputs, "wasm-merge", [*_FEATURES, *names, "--skip-export-conflicts", "-o", "merged.wasm"], folder)
         module = (folder / "merged.wasm").read_bytes()
-    module = rewrite.redirect(rewrite.export_mutable_globals(module), REDIRECTED)
+    module = rewrite.export_mutable_globals(module)
+    if redirected:
+        module = rewrite.redirect(module, redirected)
     module, _first = rewrite.add_table_slots(module, SLOTS)
     return rewrite.prune_exports(module, ENGINE_EXPORTS + BOOT_EXPORTS, mutable=True)
 

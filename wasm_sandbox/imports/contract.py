@@ -48,6 +48,10 @@ class Box(Protocol):
         """Grow the linear memory to at least `new_bytes`."""
         ...
 
+    def refuse_memory(self, new_bytes: int, /) -> None:
+        """Note that the guest asked for more memory than its limit."""
+        ...
+
     def exit(self, code: int, message: str = "", /) -> NoReturn | None:
         """End the instance. Raises."""
         ...

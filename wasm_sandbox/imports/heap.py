@@ -15,6 +15,7 @@ def resize_heap(box: Box, requested: int) -> int:
     """1 if the memory now has at least `requested` bytes, else 0: the guest sees MemoryError."""
     limit = _limit(box)
     if requested > limit:
+        box.refuse_memory(requested)
         return 0
     old = box.memory.size
     for divisor in _OVERGROWTH:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from . import landlock, namespaces, report, rlimits, seccomp
@@ -68,7 +68,7 @@ def raise_walls(without: Collection[str] = ()) -> Jail:
     if this_machine() is None:
         return Jail(tuple(report.all_missing("the jail is made for Linux on x86_64 and aarch64")), None, limits=False)
     notes.raise_wall(report.PRIVILEGES, namespaces.refuse_new_privileges)
-    _leave_this_machine(notes, number)
+    leave_this_machine(notes, number)
     notes.raise_wall(report.CAPABILITIES, namespaces.drop_capabilities)
     notes.raise_wall(report.UNDUMPABLE, namespaces.become_undumpable)
     if notes.active(report.PID):
@@ -78,13 +78,20 @@ def raise_walls(without: Collection[str] = ()) -> Jail:
     return _with_trial(notes)
 
 
-def _leave_this_machine(notes: Report, number: int) -> None:
+def leave_this_machine(
+    notes: Report,
+    number: int,
+    *,
+    make_root: Callable[[], str | None] = namespaces.empty_root,
+    become_nobody: Callable[[int], str] = namespaces.become_nobody,
+    enter_user_namespace: Callable[[], str | None] = namespaces.enter_user_namespace,
+) -> None:
     """User and namespaces. Who may make the others without a user namespace does: they are then owned by the host's,
-    where the worker never has a right."""
+    where the worker never has a right. Raises OSError where the process that should go on cannot be made."""
 
     def leave_user() -> None:
-        notes.raise_wall(report.USER, lambda: namespaces.become_nobody(number))
-        notes.raise_wall(report.USER_NAMESPACE, namespaces.enter_user_namespace)
+        notes.raise_wall(report.USER, lambda: become_nobody(number))
+        notes.raise_wall(report.USER_NAMESPACE, enter_user_namespace)
 
     privileged = namespaces.privileged()
     if not privileged:
@@ -92,7 +99,7 @@ def _leave_this_machine(notes: Report, number: int) -> None:
     notes.raise_wall(report.NETWORK, lambda: namespaces.unshare(namespaces.NEW_NETWORK))
     notes.raise_wall(report.IPC, lambda: namespaces.unshare(namespaces.NEW_IPC))
     notes.raise_wall(report.UTS, namespaces.hide_machine_name)
-    notes.raise_wall(report.ROOT, namespaces.empty_root)
+    notes.raise_wall(report.ROOT, make_root)
     if notes.raise_wall(report.PID, namespaces.make_pid_namespace):
         namespaces.go_on_as_process_1(number, leave_user=notes.wants(report.USER))
     if privileged:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 KILL_PROCESS = 0x8000_0000
 REFUSE = 0x0005_0000
 """Plus an errno: the call fails with it and nothing happens."""
 ALLOW = 0x7FFF_0000
+ASK = 0x7FC0_0000
+"""The call waits until whoever holds the filter's listener has decided; without a listener it fails (ENOSYS)."""
 
 _LOAD, _AND, _RETURN, _JUMP = 0x20, 0x54, 0x06, 0x05
 _JUMP_EQUAL, _JUMP_GREATER_OR_EQUAL = 0x15, 0x35
@@ -24,11 +26,12 @@ _INSTRUCTION = struct.Struct("<HBBI")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One argument of a call: the low 32 bits, masked, must equal `value`."""
+    """One argument of a call: the low 32 bits, masked, must equal `value`, or one of `others`."""
 
     argument: int
     value: int
     mask: int = 0xFFFF_FFFF
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,10 @@ class Rules:
     refused: Mapping[int, int]
     """number -> errno: calls that a library tries and can do without."""
     checked: Mapping[int, Sequence[Check]]
-    """number -> what its arguments must be; otherwise the default answer."""
+    """number -> what its arguments must be; otherwise the default answer, or that of `otherwise`."""
     default: int
+    otherwise: Mapping[int, int] = field(default_factory=dict)
+    """number -> errno for a checked call with other arguments."""
 
 
 def assemble(rules: Rules) -> bytes:
@@ -69,21 +74,38 @@ def assemble(rules: Rules) -> bytes:
     for number, errno in rules.refused.items():
         code += [_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, REFUSE | errno)]
     for number, checks in rules.checked.items():
-        body = _checked(checks, rules.default)
+        body = _checked(checks, REFUSE | rules.otherwise[number] if number in rules.otherwise else rules.default)
         code += [_step(_JUMP_EQUAL, number, 0, len(body)), *body]
     code.append(_step(_RETURN, rules.default))
     return b"".join(code)
 
 
-def _checked(checks: Sequence[Check], default: int) -> list[bytes]:
+def assemble_question(audit_arch: int, number: int) -> bytes:
+    """A filter that asks its listener about one call, and says nothing about any other."""
+    return b"".join(
+        (
+            _step(_LOAD, _OFFSET_ARCH),
+            _step(_JUMP_EQUAL, audit_arch, 1, 0),
+            _step(_RETURN, KILL_PROCESS),
+            _step(_LOAD, _OFFSET_NUMBER),
+            _step(_JUMP_EQUAL, number, 0, 1),
+            _step(_RETURN, ASK),
+            _step(_RETURN, ALLOW),
+        )
+    )
+
+
+def _checked(checks: Sequence[Check], otherwise: int) -> list[bytes]:
+    """All checks in turn: the first that fails jumps to the last step, the last that holds to the one before."""
+    tail = [_step(_RETURN, ALLOW), _step(_RETURN, otherwise)]
     body: list[bytes] = []
-    for left, check in zip(range(len(checks) - 1, -1, -1), checks, strict=True):
-        body += [
-            _step(_LOAD, _OFFSET_ARGUMENTS + 8 * check.argument),
-            _step(_AND, check.mask),
-            _step(_JUMP_EQUAL, check.value, 0, 3 * left + 1),
-        ]
-    return [*body, _step(_RETURN, ALLOW), _step(_RETURN, default)]
+    for check in reversed(checks):
+        values = (check.value, *check.others)
+        steps = [_step(_LOAD, _OFFSET_ARGUMENTS + 8 * check.argument), _step(_AND, check.mask)]
+        for left, value in zip(range(len(values) - 1, -1, -1), values, strict=True):
+            steps.append(_step(_JUMP_EQUAL, value, left, 0 if left else len(body) + 1))
+        body = steps + body
+    return body + tail
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 from .syscalls import checked, libc, prctl, syscall
@@ -27,6 +28,9 @@ NOBODY = 65534
 _CAP_KILL, _CAP_SETPCAP, _CAP_SYS_ADMIN = 5, 8, 21
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 32, 16384, 1 << 18
+_MS_BIND = 4096
+_LOCKED_FLAGS = 2 | 4 | 8 | 1024 | 2048
+"""ST_NOSUID, ST_NODEV, ST_NOEXEC, ST_NOATIME, ST_NODIRATIME: the same numbers as the mount flags."""
 _MNT_DETACH = 2
 _MOUNT_PLACES = ("/tmp", "/proc", "/dev")  # noqa: S108  # only a folder to mount on; nothing is written there
 
@@ -74,6 +78,20 @@ def enter_user_namespace() -> None:
     unshare(NEW_USER)
 
 
+def enter_user_namespace_as_self() -> str:
+    """One in which only this user and group have a meaning, so that a file system can be furnished in it.
+
+    Raises:
+        OSError: user namespaces are off or forbidden.
+    """
+    user, group = os.geteuid(), os.getegid()
+    unshare(NEW_USER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    return "its own id is the only one in it"
+
+
 def unshare(flag: int) -> None:
     """Raises OSError."""
     checked(int(libc.unshare(ctypes.c_int(flag))))
@@ -91,12 +109,42 @@ def empty_root() -> str | None:
     Raises:
         OSError: mounting is forbidden here.
     """
+    return root_with(())
+
+
+def root_with(
+    paths: Collection[str], links: Mapping[str, str] | None = None, copies: Mapping[str, bytes] | None = None
+) -> str | None:
+    """As `empty_root`, with these files and folders in it at the same places, read-only; and symbolic links.
+
+    Args:
+        paths: absolute and without symbolic links.
+        links: path of a link -> where it leads.
+        copies: path of a file that is made anew -> its content.
+
+    Raises:
+        OSError: mounting is forbidden here, or a path is missing.
+    """
     unshare(_NEW_MOUNTS)
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE, None)
     place = next((path for path in _MOUNT_PLACES if os.path.isdir(path)), "/")
     careful = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    _mount("cloche", place, "tmpfs", careful, "size=4k,nr_inodes=2,mode=0555")
-    os.chdir(place)
+    # Opened first: the new file system may hide them.
+    held = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in sorted(paths)}
+    more, written = links or {}, copies or {}
+    size = sum(-len(data) // 4096 * -4096 for data in written.values()) + 4096
+    options = f"size={size},nr_inodes={_inodes((*paths, *more, *written))},mode=0555"
+    _mount("cloche", place, "tmpfs", careful, options)
+    try:
+        os.chdir(place)
+        _furnish(held, more, written)
+    except OSError:
+        os.chdir("/")
+        libc.umount2(place.encode(), _MNT_DETACH)
+        raise
+    finally:
+        for descriptor in held.values():
+            os.close(descriptor)
     detail = None
     try:
         dot = ctypes.c_char_p(b".")
@@ -110,6 +158,43 @@ def empty_root() -> str | None:
     os.chdir("/")
     _mount(None, "/", None, _MS_REMOUNT | _MS_RDONLY | careful, None)
     return detail
+
+
+def _inodes(paths: Collection[str]) -> int:
+    """Enough for every file, link and folder on the way to it."""
+    return 2 + sum(path.count("/") + 1 for path in paths)
+
+
+def _furnish(held: Mapping[str, int], links: Mapping[str, str], copies: Mapping[str, bytes]) -> None:
+    """Put files, folders and links below the current folder, where every user may look."""
+    before = os.umask(0)
+    try:
+        for path, descriptor in held.items():
+            _show(path, descriptor)
+        for path, target in links.items():
+            os.makedirs(os.path.dirname("." + path), mode=0o755, exist_ok=True)
+            os.symlink(target, "." + path)
+        for path, data in copies.items():
+            os.makedirs(os.path.dirname("." + path), mode=0o755, exist_ok=True)
+            with open("." + path, "xb") as file:
+                file.write(data)
+            os.chmod("." + path, 0o444)
+    finally:
+        os.umask(before)
+
+
+def _show(path: str, descriptor: int) -> None:
+    """Mount what `descriptor` holds at `path` below the current folder, read-only."""
+    target = "." + path
+    source = f"/proc/self/fd/{descriptor}"
+    if os.path.isdir(source):
+        os.makedirs(target, mode=0o755, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o444))
+    _mount(source, target, None, _MS_BIND, None)
+    kept = os.statvfs(target).f_flag & _LOCKED_FLAGS  # a user namespace may not take these off
+    _mount(None, target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | kept, None)
 
 
 def make_pid_namespace() -> None:

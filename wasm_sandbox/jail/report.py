@@ -74,7 +74,7 @@ class Report:
         try:
             detail = build()
         except OSError as exc:
-            self.missing(name, _reason(exc))
+            self.missing(name, reason(exc))
             return False
         self.note(name, True, PURPOSES[name] + (f" ({detail})" if detail else ""))
         return True
@@ -131,7 +131,8 @@ def _record(item: object) -> Record:
             raise ValueError("the report holds something else than walls")
 
 
-def _reason(exc: OSError) -> str:
+def reason(exc: OSError) -> str:
+    """The error in words, with advice where we have some."""
     number = exc.errno or 0
     if exc.strerror != os.strerror(number):
         return str(exc.strerror or exc)  # our own words

@@ -6,6 +6,7 @@ exception, because each cell moves it. Limits are inherited, so the fork server 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -64,6 +65,19 @@ def limit_memory(size: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     cap = size if hard == resource.RLIM_INFINITY else min(size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
+
+
+def limit_memory_of(pid: int, mebibytes: int) -> None:
+    """Cap the writable memory of a child that cannot do it itself. One that is gone already needs no cap."""
+    with contextlib.suppress(OSError):
+        resource.prlimit(pid, resource.RLIMIT_DATA, (mebibytes * MIB, mebibytes * MIB))
+
+
+def limit_cpu_of(pid: int, seconds: int) -> None:
+    """Move the CPU time after which SIGXCPU ends a child."""
+    with contextlib.suppress(OSError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
+        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, hard))
 
 
 class CpuLimit:

@@ -51,14 +51,14 @@ _FIONBIO, _AT_EMPTY_PATH = 0x5421, 0x1000
 _PROT_EXEC = 4
 _PRIVATE_ANONYMOUS, _SHARED_PRIVATE_ANONYMOUS = 0x22, 0x23
 _SET_FILTER, _TSYNC, _SPEC_ALLOW = 1, 1, 4
-_SELF = 0x5AFE_5E1F
+SELF = 0x5AFE_5E1F
 """Stands for the worker's own pid until that is known."""
 
 
 def worker_filter(machine: Architecture) -> bytes:
     """The filter of a sealed worker; `with_pid` makes it ready for one process."""
     number = machine.numbers
-    own = (Check(0, _SELF),)
+    own = (Check(0, SELF),)
     checked = {
         number["mmap"]: (Check(2, 0, _PROT_EXEC), Check(3, _PRIVATE_ANONYMOUS, _SHARED_PRIVATE_ANONYMOUS)),
         number["mprotect"]: (Check(2, 0, _PROT_EXEC),),
@@ -87,7 +87,7 @@ def server_filter(machine: Architecture) -> bytes:
 
 def with_pid(template: bytes, pid: int) -> bytes:
     """The worker's filter for the process `pid` (as it sees itself)."""
-    return template.replace(struct.pack("<I", _SELF), struct.pack("<I", pid))
+    return template.replace(struct.pack("<I", SELF), struct.pack("<I", pid))
 
 
 def install(code: bytes) -> None:

@@ -145,6 +145,8 @@ class FakeHost:
             case protocol.ToolCancel(id=call_id):
                 self.cancelled.append(call_id)
                 self._ready = [one for one in self._ready if one[1] != call_id]
+            case protocol.GuestLimit():
+                pass  # kept in `ran.frames`
             case protocol.Result():
                 if len(message) > self.refuse_results_over:
                     raise OSError("the frame is too large")

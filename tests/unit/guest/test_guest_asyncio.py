@@ -146,6 +146,7 @@ def test_waiting_for_nothing_is_an_error_and_not_a_hang(box: FakeHost) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:coroutine 'nap' was never awaited")
+@pytest.mark.guarantee("G34")
 def test_tasks_are_limited(bare_host: FakeHost) -> None:
     bare_host.start(tasks=20)
     bare_host.run(HELPERS)

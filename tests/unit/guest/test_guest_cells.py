@@ -85,6 +85,7 @@ def test_the_text_of_a_value_is_its_repr(host: FakeHost, code: str) -> None:
     assert host.run(code).result.value_repr == expected
 
 
+@pytest.mark.guarantee("G24")
 def test_a_huge_container_is_cut_without_its_whole_text_being_built(host: FakeHost) -> None:
     ran = host.run("[list(range(1000))] * 100_000")
     assert ran.result.value_repr is not None
@@ -201,6 +202,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.guarantee("G24")
 def test_a_hostile_exception_is_shown_within_bounds(host: FakeHost, code: str) -> None:
     error = host.run(code).error  # the real models check every bound
     assert error.type

@@ -1,0 +1,157 @@
+"""A Deno process as a `WorkerLink`: frames and interrupts share one stream, and the driver moves its limits.
+
+The rule: a worker of this engine differs from any other in three things, and only in these. It gets its image with the
+first bytes on its stream; an interrupt is a length that no frame has, written whole between two frames; and the caps on
+its memory and CPU time are set from outside, because it has no call that could do it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+
+from ..wasm_sandbox.fork_protocol import CPU, MEMORY
+from ..wasm_sandbox.jail.rlimits import CPU_SLACK_S, data_bytes
+from .errors import WorkerCrashed
+from .limits import MIB, Limits
+from .links import FrameSink
+from .process_link import ProcessLink, WorkerProcess
+from .protocol import Hello
+from .watch import cpu_seconds
+
+INTERRUPT = b"\xff\xff\xff\xff"
+BASE_BYTES = 1536 * MIB
+"""Writable memory of an idle worker where it cannot be read: V8 and its threads map far more than they touch."""
+RESIDENT_BYTES = 224 * MIB
+"""What an idle worker has resident beside its linear memory: code of Deno, compiled wasm, its heap."""
+CPU_AHEAD = 2
+"""The kernel's cap is moved for so many cells at once; the host's own watch is finer."""
+SEND_BUFFER_BYTES = 1 * MIB
+
+BootFrame = Callable[[], Iterable[bytes | memoryview]]
+
+
+class DenoLink(ProcessLink):
+    """One Deno process. Its control channel is its standard error: last words, and nothing from us."""
+
+    extra_resident_bytes = RESIDENT_BYTES
+
+    def __init__(self, frames: socket.socket, control: socket.socket, process: WorkerProcess) -> None:
+        super().__init__(frames, control, process)
+        self.boot: BootFrame | None = None
+        """What goes before everything else; set by its maker."""
+        self._writing = False
+        self._interrupt_wanted = False
+        self._cpu_cap_s = 0
+
+    def wait_hello(self, timeout_s: float) -> Hello:
+        """Hand over the image, then as `ProcessLink.wait_hello`; one deadline for both."""
+        give_up_at = time.monotonic() + timeout_s
+        try:
+            self._send_boot(timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+        return super().wait_hello(max(0.0, give_up_at - time.monotonic()))
+
+    def limit(self, limits: Limits) -> None:
+        """Cap its memory for good. Called when it is leased, before the first byte of its tenant."""
+        size = self._mapped_bytes() + data_bytes(limits.memory_mb * MIB, limits.file_bytes, limits.value_bytes)
+        self._limit(MEMORY, size // MIB)
+
+    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+        """See `WorkerLink.request`."""
+        self._allow_cpu()
+        super().request(frame, on_frame)
+
+    def interrupt(self) -> None:
+        with self._gate:
+            if not self._serving or self._released:
+                return
+            if self._writing or not self._send_interrupt():
+                self._interrupt_wanted = True  # whoever writes, or writes next, sends it behind its frame
+
+    # --- the stream ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        with self._gate:
+            self._interrupt_wanted = False
+            self._writing = True  # until the request is out, an interrupt would go before it and hit nothing
+        try:
+            super()._begin()
+        except BaseException:
+            self._writing = False
+            raise
+
+    def _send(self, frame: bytes) -> None:
+        with self._gate:
+            self._writing = True
+        super()._send(frame)
+        self._flush()
+
+    def _flush(self) -> None:
+        """A frame is out: an interrupt may go."""
+        with self._gate:
+            self._writing = False
+            if self._interrupt_wanted and not self._released:
+                self._interrupt_wanted = not self._send_interrupt()
+
+    def _send_interrupt(self) -> bool:
+        """False: the stream is full. Four bytes go whole or not at all."""
+        try:
+            self._frames.send(INTERRUPT, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a dead worker is for `request` to notice
+        return True
+
+    def _send_boot(self, timeout_s: float) -> None:
+        boot, self.boot = self.boot, None
+        if boot is None:
+            return
+        give_up_at = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError):
+            self._frames.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        try:
+            for piece in boot():
+                self._frames.settimeout(max(0.001, give_up_at - time.monotonic()))
+                self._frames.sendall(piece)
+        except TimeoutError:
+            raise WorkerCrashed(f"the worker took its image not within {timeout_s:g} s", exit_status=None) from None
+        except OSError:
+            raise self._crashed() from None
+        finally:
+            with contextlib.suppress(OSError):
+                self._frames.settimeout(None)
+
+    # --- limits -------------------------------------------------------------------------------------------------------
+
+    def _allow_cpu(self) -> None:
+        """CPU time for this request, in steps of a few, so that most requests cost a look at the clock."""
+        if self.cpu_allowed_s is None or self.pid is None:
+            return
+        used_s = cpu_seconds(self.pid)
+        if used_s is None or used_s + self.cpu_allowed_s + 1 <= self._cpu_cap_s:
+            return
+        self._cpu_cap_s = math.ceil(used_s + CPU_AHEAD * self.cpu_allowed_s) + CPU_SLACK_S
+        self._limit(CPU, self._cpu_cap_s)
+
+    def _mapped_bytes(self) -> int:
+        """Writable memory that the worker has mapped before its tenant came."""
+        if self.pid is None:
+            return BASE_BYTES
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb") as file:
+                return int(file.read(200).split()[5]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError, ValueError):
+            return BASE_BYTES
+
+    def _limit(self, kind: int, value: int) -> None:
+        limit = getattr(self.process, "limit", None)
+        if limit is not None:
+            limit(kind, min(value, 2**31 - 1))

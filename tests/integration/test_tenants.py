@@ -1,0 +1,130 @@
+"""Tenants with real workers: one asks for all there is and loops in it, the other works on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from cloche import ClocheError, Limits, PoolExhausted, Runtime, Sandbox, TenantUse
+from cloche.runtime.process_link import ProcessLink
+from cloche.runtime.watch import cpu_seconds
+
+pytestmark = [pytest.mark.wasmtime, pytest.mark.slow]
+
+BOUND_S = 60.0
+ASKED = 1000
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    poll = threading.Event()
+    give_up_at = time.monotonic() + BOUND_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        poll.wait(0.01)
+
+
+def process_of(box: Sandbox) -> int:
+    link = box._core._link._link  # type: ignore[union-attr]  # what a caller has no need of
+    assert isinstance(link, ProcessLink)
+    assert link.pid is not None
+    return link.pid
+
+
+class Flood:
+    """A tenant that takes what it can get and runs a loop in all of it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.refused: list[PoolExhausted] = []
+        self.boxes: list[Sandbox] = []
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        for _ in range(ASKED):
+            try:
+                box = runtime.sandbox(tenant="flood", limits=Limits(wall_s=BOUND_S, cpu_s=BOUND_S))
+            except PoolExhausted as exc:
+                self.refused.append(exc)
+            else:
+                self.boxes.append(box)
+                self._threads.append(threading.Thread(target=self._loop, args=(box,), daemon=True))
+                self._threads[-1].start()
+
+    def _loop(self, box: Sandbox) -> None:
+        while not self._stop.is_set() and not box.closed:
+            try:
+                box.run("while True: pass")
+            except PoolExhausted as exc:
+                self.refused.append(exc)
+                self._stop.wait(exc.retry_after_s)
+            except ClocheError:
+                pass  # ended at a limit, or closed
+
+    def end(self) -> None:
+        self._stop.set()
+        for box in self.boxes:
+            box.close()
+        for thread in self._threads:
+            thread.join(BOUND_S)
+            assert not thread.is_alive()
+
+
+def test_a_flood_is_refused_at_its_caps_and_the_other_tenant_works_on() -> None:
+    with Runtime() as runtime, runtime.sandbox(tenant="good") as good:
+        flood, allowed = Flood(runtime), runtime.config.caps().named("flood")
+        assert len(flood.boxes) == allowed.sandboxes
+        assert [error.cap for error in flood.refused].count("sandboxes") == ASKED - allowed.sandboxes
+        wait_until(lambda: runtime.tenants()["flood"].waiting == allowed.sandboxes - allowed.running_cells)
+        assert runtime.tenants()["flood"].running_cells == allowed.running_cells
+        for number in range(50):
+            assert good.run(f"{number} + 1").value == number + 1
+        for _ in range(3):
+            with runtime.sandbox(tenant="good") as another:
+                assert another.run("6 * 7").value == 42
+        # All but the running ones wait in vain: that is another cap, and told apart.
+        wait_until(lambda: any(error.cap == "running_cells" for error in flood.refused))
+        assert {(error.scope, error.tenant) for error in flood.refused} == {("tenant", "flood")}
+        flood.end()
+        assert runtime.tenants() == {"good": TenantUse(1, 0, 0)}
+        pool = runtime.core._sources["process"]._pool  # type: ignore[attr-defined]
+        wait_until(lambda: pool.stats().by_tenant == {"good": 1})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
+def test_a_worker_that_burns_for_long_steps_back_and_its_neighbour_does_not() -> None:
+    with Runtime(busy_nice=9) as runtime, runtime.sandbox(tenant="a") as box, runtime.sandbox(tenant="b") as other:
+        wall = next(wall for wall in runtime.walls() if wall.name == "cpu-priority")
+        other.run("1")
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        cell = threading.Thread(target=box.run, args=("import time\nwhile time.process_time() < 60: pass",))
+        cell.start()
+        pid = process_of(box)
+        tasks = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        if wall.active:
+            wait_until(lambda: all(os.getpriority(os.PRIO_PROCESS, task) == max(own, 9) for task in tasks))
+        else:
+            wait_until(lambda: (cpu_seconds(pid) or 0) > 3)
+            assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {own}
+        assert os.getpriority(os.PRIO_PROCESS, process_of(other)) == own
+        box.interrupt()
+        cell.join(BOUND_S)
+        assert not cell.is_alive()
+
+
+def test_a_worker_killed_from_outside_leaves_nothing_on_its_tenants_account() -> None:
+    with Runtime() as runtime:
+        box = runtime.sandbox(tenant="acme")
+        os.kill(process_of(box), 9)
+        with pytest.raises(ClocheError):
+            box.run("1")
+        pool = runtime.core._sources["process"]._pool  # type: ignore[attr-defined]
+        wait_until(lambda: pool.stats().by_tenant == {})
+        box.reset()
+        assert box.run("1 + 1").value == 2
+        assert pool.stats().by_tenant == {"acme": 1}
+        box.close()
+        wait_until(lambda: pool.stats().by_tenant == {})
+        assert runtime.tenants() == {}

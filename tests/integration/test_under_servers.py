@@ -1,0 +1,160 @@
+"""Where users run us: under gunicorn and uvicorn with several workers, and inside a Jupyter kernel. The real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.wasmtime, pytest.mark.skipif(os.name != "posix", reason="these servers fork")]
+
+SUPPORT = Path(__file__).resolve().parent.parent / "support"
+START_S = 60.0
+GUNICORN = ("-m", "gunicorn", "--workers", "2", "--threads", "4", "--timeout", "60", "web_app:wsgi", "--bind")
+UVICORN = ("-m", "uvicorn", "web_app:asgi", "--workers", "2", "--port")
+
+
+@pytest.mark.parametrize("extra", [(), ("--preload",)], ids=["plain", "preload"])
+def test_gunicorn_workers_serve_sandboxes_and_leave_nothing(extra: tuple[str, ...]) -> None:
+    port = free_port()
+    with server([*GUNICORN, f"127.0.0.1:{port}", *extra], early=bool(extra)) as process:
+        answers = ask_many(port, 24)
+        pids = {answer["pid"] for answer in answers}
+
+        assert {answer["value"] for answer in answers} == {"ANSWER42"}
+        assert process.pid not in pids
+    for pid in pids:
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_uvicorn_workers_serve_sandboxes() -> None:
+    port = free_port()
+    with server([*UVICORN, str(port)]):
+        answers = ask_many(port, 24)
+
+    assert {answer["value"] for answer in answers} == {"ANSWER42"}
+
+
+def test_a_kernel_runs_cells_beside_its_own_loop_and_an_interrupt_stops_one() -> None:
+    with kernel() as (manager, client):
+        assert (
+            evaluate(client, "from cloche import AsyncSandbox, Sandbox\nbox = Sandbox()\nbox.run('6 * 7').value")
+            == "42"
+        )
+        assert evaluate(client, "async with AsyncSandbox() as a:\n    c = await a.run('6 * 8')\nc.value") == "48"
+        loop = "box.run('print(1)\\nwhile True: pass', on_output=lambda _, text: print(text, flush=True))"
+        client.execute(loop, stop_on_error=False)  # else the kernel drops what comes right behind the error
+        wait_for(client, "stream")
+        manager.interrupt_kernel()
+
+        assert wait_for(client, "error")["ename"] == "KeyboardInterrupt"
+        assert evaluate(client, "box.run('2 + 2').value") == "4"
+        assert evaluate(client, "box.close()\n'closed'") == "'closed'"
+
+
+# --- web servers ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def server(arguments: list[str], *, early: bool = False) -> Generator[subprocess.Popen[bytes], None, None]:
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "CLOCHE_EARLY": "1" if early else "0"}
+    process = subprocess.Popen([sys.executable, "-P", *arguments], env=environment, start_new_session=True)
+    try:
+        yield process
+        process.terminate()
+        process.wait(timeout=30)
+    finally:
+        with_group(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+
+def with_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def ask_many(port: int, count: int) -> list[dict[str, Any]]:
+    wait_until_up(port)
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda _: ask(port), range(count)))
+
+
+def ask(port: int) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(httpx.get(f"http://127.0.0.1:{port}/", timeout=60, trust_env=False).text)
+    return answer
+
+
+def wait_until_up(port: int) -> None:
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)  # nothing says when a foreign server listens
+    pytest.fail("the server did not come up")
+
+
+# --- the kernel -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def kernel() -> Iterator[tuple[Any, Any]]:
+    from jupyter_client.manager import KernelManager
+
+    manager = KernelManager(kernel_name="python3")
+    manager.kernel_cmd = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=START_S)
+        yield manager, client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def evaluate(client: Any, code: str) -> str:
+    """The text of the last expression's value."""
+    client.execute(code)
+    content = wait_for(client, "execute_result")
+    text: str = content["data"]["text/plain"]
+    return text
+
+
+def wait_for(client: Any, kind: str) -> dict[str, Any]:
+    """The next message of that kind; an error that was not asked for fails the test."""
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up:
+        try:
+            message = client.get_iopub_msg(timeout=1)
+        except queue.Empty:
+            continue
+        content: dict[str, Any] = message["content"]
+        if message["msg_type"] == kind:
+            return content
+        if message["msg_type"] == "error":
+            pytest.fail("\n".join(content["traceback"]))
+    pytest.fail(f"no {kind} from the kernel")
