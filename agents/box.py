@@ -1,14 +1,31 @@
-"""What an agent needs of a sandbox. `AsyncSandbox` is one; tests have a small fake."""
+"""What an agent needs of a sandbox, and where a run gets one: fresh for itself, or kept by a conversation.
+
+`AsyncSandbox` is a `Box`; tests have small fakes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
+import anyio.to_thread
+
+from ..runtime.async_sandbox import AsyncSandbox
 from ..runtime.cell import Cell
+from ..runtime.errors import ConfigError
+from ..runtime.limits import Limits
 from ..runtime.output import OnOutput
+from ..runtime.sandbox import Sandbox
+from ..runtime.sandbox_core import check_options
+from ..runtime.tool_hooks import ToolObserver
 from ..runtime.tools import Tool
+
+if TYPE_CHECKING:
+    from ..runtime.async_runtime import AsyncRuntime
+    from ..runtime.runtime import Runtime
 
 
 class Box(Protocol):
@@ -20,6 +37,7 @@ class Box(Protocol):
         deadline_s: float | None = None,
         inputs: Mapping[str, object] | None = None,
         on_output: OnOutput | None = None,
+        on_tool: ToolObserver | None = None,
     ) -> Cell:
         """As `AsyncSandbox.run`."""
         ...
@@ -31,3 +49,165 @@ class Box(Protocol):
 
 OpenBox = Callable[[Sequence[Tool]], AbstractAsyncContextManager[Box]]
 """Opens a sandbox that has these tools; leaving the context closes it."""
+
+AGENT_CALL_S = 600.0
+"""Seconds of a cell, and of one tool call, of an agent that has sub-agents, unless its limits say otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOptions:
+    """How the sandboxes of an agent's runs are made; as for `AsyncSandbox`."""
+
+    engine: str | None = None
+    isolation: str = "process"
+    limits: Limits | None = None
+    tenant: str | None = None
+    """On whose behalf; `run(tenant=...)` names another for one run."""
+    runtime: Runtime | AsyncRuntime | None = None
+
+    def open(self, tools: Sequence[Tool]) -> AbstractAsyncContextManager[Box]:
+        """A fresh sandbox with these tools, started by `async with`."""
+        return AsyncSandbox(
+            tools=tools,
+            limits=self.limits,
+            engine=self.engine,
+            isolation=self.isolation,
+            tenant=self.tenant,
+            runtime=self.runtime,
+        )
+
+
+GivenSandbox = SandboxOptions | OpenBox | AsyncSandbox | Sandbox
+"""What may be given as `sandbox=`: how to make one, a function that opens one, or an open one, made with the agent's
+`tools`, which stays open."""
+
+
+def opener(given: GivenSandbox, tenant: str | None = None) -> OpenBox:
+    """A function that opens it; `tenant` instead of the options' own.
+
+    Raises:
+        ConfigError: it is nothing of the kind, or its options cannot be.
+    """
+    if isinstance(given, SandboxOptions):
+        check_options(given.engine, given.isolation)
+        return (given if tenant is None else replace(given, tenant=tenant)).open
+    if tenant is not None:
+        raise ConfigError("a run has a tenant only where cloche makes its sandbox: give the sandbox its tenant")
+    if isinstance(given, AsyncSandbox):
+        return partial(_lend, given)
+    if isinstance(given, Sandbox):
+        return partial(_lend, _BlockingBox(given))
+    if not callable(given):
+        raise ConfigError(f"sandbox= takes SandboxOptions, an open sandbox or a function, not {given!r:.100}")
+    return given
+
+
+@asynccontextmanager
+async def _lend(box: Box, tools: Sequence[Tool]) -> AsyncGenerator[Box]:
+    """A sandbox that is open already and stays so."""
+    yield box
+
+
+class _BlockingBox:
+    """A `Sandbox` for a run, which is async: each cell waits on a thread."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    @property
+    def closed(self) -> bool:
+        return self._sandbox.closed
+
+    @property
+    def limits(self) -> Limits:
+        return self._sandbox.limits
+
+    async def run(
+        self,
+        code: str,
+        deadline_s: float | None = None,
+        inputs: Mapping[str, object] | None = None,
+        on_output: OnOutput | None = None,
+        on_tool: ToolObserver | None = None,
+    ) -> Cell:
+        call = partial(self._sandbox.run, code, deadline_s, inputs, on_output, on_tool)
+        try:
+            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        except anyio.get_cancelled_exc_class():
+            self._sandbox.interrupt()
+            raise
+
+    async def reset(self) -> None:
+        await anyio.to_thread.run_sync(self._sandbox.reset)
+
+
+class Home:
+    """Where the code of a run, or of all runs of a conversation, lives."""
+
+    def __init__(self, open_box: OpenBox, tools: Sequence[Tool], *, prelude: str = "", keep: bool = False) -> None:
+        """
+        Args:
+            open_box: opens the sandbox at the first visit.
+            tools: what it gets.
+            prelude: code that a fresh sandbox runs first.
+            keep: it stays open until `leave`.
+        """
+        self._open = open_box
+        self._tools = tools
+        self._prelude = prelude
+        self._keep = keep
+        self._context: AbstractAsyncContextManager[Box] | None = None
+        self._box: Box | None = None
+        self._inputs: dict[str, object] = {}
+        self._filled = False
+        """The prelude and the inputs are in the kept sandbox."""
+        self.replaced = False
+        """The kept sandbox was lost between two visits: what code had defined is gone. Whoever tells the model sets it
+        back."""
+
+    @asynccontextmanager
+    async def visit(self, inputs: Mapping[str, object]) -> AsyncGenerator[Box]:
+        """The sandbox, with these inputs set. Inputs enter before the model is asked: one that cannot cross costs no
+        tokens.
+
+        Raises:
+            CannotCross: an input cannot enter.
+            ClocheError: no sandbox could be had.
+        """
+        if not self._keep:
+            self._inputs = dict(inputs)
+            async with self._open(self._tools) as box:
+                await self.fill(box)
+                yield box
+            return
+        box = await self._kept()
+        known = {**self._inputs, **inputs}
+        if self._filled:
+            if inputs:
+                await box.run("", inputs=inputs)
+        elif self._prelude or known:
+            await box.run(self._prelude, inputs=known)
+        self._inputs, self._filled = known, True
+        yield box
+
+    async def _kept(self) -> Box:
+        """The one sandbox of this home: opened at the first visit, started afresh when it was lost."""
+        if self._box is None:
+            context = self._open(self._tools)
+            self._box = await context.__aenter__()
+            self._context = context
+        elif getattr(self._box, "closed", False):
+            self.replaced, self._filled = True, False
+            await self._box.reset()
+        return self._box
+
+    async def fill(self, box: Box) -> None:
+        """Put into a fresh sandbox what a lost one had from the host."""
+        if self._prelude or self._inputs:
+            await box.run(self._prelude, inputs=self._inputs)
+
+    async def leave(self) -> None:
+        """Close what was kept. Idempotent."""
+        context, self._context, self._box = self._context, None, None
+        if context is not None:
+            await context.__aexit__(None, None, None)

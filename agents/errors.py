@@ -2,12 +2,15 @@
 
     AgentError                a run could not go on; `result` holds what it had by then
     ├── ParsingError          a reply of the model holds no code that may be run
+    ├── BudgetExceeded        a reservation does not fit the budget; inside a run it becomes the stop reason `budget`
+    ├── AnswerRejected        the answer failed its checks or its type too often
     └── ModelError            the model gave no usable reply
         ├── ModelUnavailable  no answer after all retries: network, timeout, 5xx
         ├── ModelRateLimited  429 after all retries; says when to come back
         ├── ModelDenied       401 or 403: the key or its rights are wrong
         ├── ModelRefused      another 4xx: this request will never do
         ├── BadReply          an answer that is no chat completion, or is too large
+        ├── ModelUnsupported  this model cannot do what was asked for; says what to use instead
         └── ReplayMismatch    the live conversation left the recorded one; shows the first difference
 
 Code of the model that fails is not an error here: it is an observation, and the model gets to repair it. Running out of
@@ -37,6 +40,29 @@ class ParsingError(AgentError):
     """A reply without code that may be run. Inside a run it becomes an observation."""
 
     code = "parsing"
+
+
+class BudgetExceeded(AgentError):
+    """A cap of the budget does not allow this. Inside a run it becomes the stop reason `budget`."""
+
+    code = "budget"
+
+    def __init__(self, kind: str, *, needed: float, left: float, allowed: float) -> None:
+        super().__init__(f"the budget of {allowed:g} {kind} has {left:g} left, and {needed:g} are needed")
+        self.kind = kind
+        """Name of the field of `Budget`."""
+        self.needed = needed
+        self.left = left
+        self.allowed = allowed
+
+
+class AnswerRejected(AgentError):
+    """The model's answers failed `output_type` or `final_answer_checks` more often than `output_retries` allows.
+
+    The message holds the last reason; `result` has the steps.
+    """
+
+    code = "answer_rejected"
 
 
 class ModelError(AgentError):
@@ -83,6 +109,12 @@ class BadReply(ModelError):
     """Bytes that are no chat completion, or more of them than allowed."""
 
     code = "bad_reply"
+
+
+class ModelUnsupported(ModelError):
+    """The model cannot do what was asked for (tools, a response format, images). The message says what to use."""
+
+    code = "model_unsupported"
 
 
 class ReplayMismatch(ModelError):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Union
 
 from .messages import ModelReply
-from .result import RunResult, Step
+from .result import ActionStep, PlanningStep, RunResult, ToolRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,13 @@ class ModelReplied:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanMade:
+    """The plan before a step (`planning_interval`)."""
+
+    plan: PlanningStep
+
+
+@dataclass(frozen=True, slots=True)
 class CodeParsed:
     """The code that is about to run."""
 
@@ -52,10 +59,41 @@ class OutputChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A tool is called. For a call that is then refused it comes too."""
+
+    step: int
+    id: str
+    name: str
+    arguments: str
+    """A preview of at most 500 characters. The guest chose them: escape them before a terminal shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallFinished:
+    """The call is over."""
+
+    step: int
+    record: ToolRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SubAgentEvent:
+    """An event of a sub-agent that this run has called."""
+
+    step: int
+    agent: str
+    """Name under which the run calls it."""
+    run_id: str
+    """Of the sub-agent's run: several may go on at once."""
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
 class StepFinished:
     """The step with all that came of it."""
 
-    step: Step
+    step: ActionStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +103,18 @@ class RunFinished:
     result: RunResult
 
 
-Event = StepStarted | ModelDelta | ModelReplied | CodeParsed | OutputChunk | StepFinished | RunFinished
+Event = Union[  # noqa: UP007  # SubAgentEvent holds one: the name is needed before it exists
+    StepStarted,
+    ModelDelta,
+    ModelReplied,
+    PlanMade,
+    CodeParsed,
+    OutputChunk,
+    ToolCallStarted,
+    ToolCallFinished,
+    SubAgentEvent,
+    StepFinished,
+    RunFinished,
+]
 Emit = Callable[[Event], None]
-"""Takes an event. Called from the event loop and, for `OutputChunk`, from the sandbox's thread; must not block."""
+"""Takes an event. Called from the event loop and, for output and tool calls, from other threads; must not block."""

@@ -1,95 +1,56 @@
-"""One run of a code agent: ask the model, run its code, tell it what came of it, until it gives its answer.
+"""One run of an agent: ask the model -> do what it says -> tell it what came of that, until it gives its answer.
 
-The rule: everything that changes during a run lives in one `Run` object; the agent is only read. The answer reaches the
-host as the argument of the host tool `final_answer` and is kept here, so nothing that the guest does afterwards can
-take it back or put another in its place.
+The rule: everything that changes during a run lives in one `RunState`; the agent is only read. A run ends for a reason
+that its result names, wherever it stands: cancelling and the deadline are one mechanism, a cancel scope around it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from time import perf_counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ..runtime.cell import Cell
-from ..runtime.errors import ClocheError, LimitExceeded, SandboxClosed, TimedOut, WorkerCrashed
 from ..runtime.loop_hook import LoopHook
-from ..runtime.output import Stream
-from ..runtime.tools import Tool
-from .box import Box, OpenBox
-from .errors import AgentError, ParsingError
-from .events import CodeParsed, Emit, ModelDelta, ModelReplied, OutputChunk, RunFinished, StepFinished, StepStarted
-from .messages import Message, ModelReply, TokenUsage
-from .model import Model
-from .observation import observe, observe_loss, observe_no_code
-from .parsing import parse_reply
-from .result import RunResult, Step, StepError, StopReason, Timing
+from .answers import judge
+from .asking import Asker
+from .callbacks import tell
+from .code_actor import CodeActor
+from .errors import AgentError, AnswerRejected, BudgetExceeded
+from .events import Emit, ModelReplied, PlanMade, RunFinished, StepFinished, StepStarted
+from .hooks import Veto
+from .messages import Message
+from .observation import did_not_compile
+from .result import ActionStep, FinalAnswerStep, PlanningStep, RunResult, StopReason
+from .state import RunState, run_in_context
+from .tool_actor import ToolActor
+from .tracing import Operation, Outcome
 
-FINAL_ANSWER = "final_answer"
+if TYPE_CHECKING:
+    from .acting import Actor
+    from .spec import TaskSpec
 
-
-class _Answer:
-    """Where `final_answer` leaves its argument. Written once."""
-
-    def __init__(self) -> None:
-        self.given = False
-        self.value: object = None
-
-
-_answer: ContextVar[_Answer] = ContextVar("cloche_answer")
-"""The run on whose behalf a tool runs: tools see the context variables of the task that runs the cell."""
-
-
-def final_answer_tool() -> Tool:
-    """The tool that ends a run. One serves all runs of an agent."""
-
-    def final_answer(value: object) -> None:
-        """Gives the result of the task and ends it. Give the plain value, in the type that the task asks for."""
-        answer = _answer.get()
-        if not answer.given:
-            answer.given, answer.value = True, value
-
-    return Tool(final_answer, end_cell=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a run is to do; nothing in it changes."""
-
-    model: Model
-    messages: Sequence[Message]
-    """The conversation up to and with the task."""
-    inputs: Mapping[str, object]
-    tools: Sequence[Tool]
-    """With `final_answer`."""
-    open_box: OpenBox
-    max_steps: int
-    deadline_s: float | None
-    stop: Sequence[str]
-    observation_chars: int
+VARIABLES_GONE: Final = "The interpreter was started afresh: variables of earlier blocks are gone, but for the inputs."
+FREE_REPAIRS: Final = 3
+"""Cells in a row that did not compile and cost no step."""
 
 
 class Run:
     """One run. Await `drive()` once."""
 
-    def __init__(self, plan: Plan, emit: Emit | None = None) -> None:
-        self._plan = plan
-        self._emit = emit
-        self._messages = list(plan.messages)
-        self._steps: list[Step] = []
-        self._answer = _Answer()
-        self._usage = TokenUsage()
-        self._usage_complete = True
-        self._pending: tuple[ModelReply, float] | None = None
-        """A reply whose code has not come back yet."""
+    def __init__(self, task: TaskSpec, emit: Emit | None = None) -> None:
+        self._task = task
+        self._spec = task.spec
+        self.state: Final = RunState(task, emit)
+        self._asker = Asker(self.state)
+        self._planned_at: set[int] = set()
+        """Steps before which a plan was made."""
         self._cancelled = False
         self._scope: anyio.CancelScope | None = None
         self._hook: LoopHook | None = None
-        self._started = perf_counter()
 
     def cancel(self) -> None:
         """End the run soon, wherever it stands, with what it has by then. From any thread; idempotent."""
@@ -104,146 +65,154 @@ class Run:
             AgentError: the model gave no usable reply; `result` has the steps so far.
             ClocheError: no sandbox could be had, or an input cannot enter one.
         """
-        self._started = perf_counter()
-        token = _answer.set(self._answer)
+        state, tracer = self.state, self._spec.tracer
+        variable = run_in_context()
+        token = variable.set(state)
+        parent = self._task.parent
+        facts = {"task": self._task.task, "agent_description": self._spec.description}
+        if parent is not None:
+            facts["parent_run_id"] = parent.run_id
+        operation = Operation(kind="invoke_agent", name=self._spec.name, run_id=state.run_id, step=0, facts=facts)
+        end = tracer.begin(operation) if tracer is not None else _nothing
         try:
-            reason = await self._within_deadline()
-        except AgentError as exc:
-            exc.result = self._result("error")
+            result = state.finish(await self._within_deadline())
+        except BaseException as exc:
+            if isinstance(exc, AgentError):
+                exc.result = state.finish("error")
+            end(Outcome(error=exc))
             raise
         finally:
-            _answer.reset(token)
-        result = self._result(reason)
-        if self._emit is not None:
-            self._emit(RunFinished(result))
+            variable.reset(token)
+        end(Outcome(facts={"result": result}))
+        state.emit(RunFinished(result))
         return result
 
     async def _within_deadline(self) -> StopReason:
-        deadline_s = self._plan.deadline_s
+        deadline_s = self._task.deadline_s
+        reason: StopReason = "max_steps"
         with anyio.move_on_after(math.inf if deadline_s is None else deadline_s) as scope:
             self._hook, self._scope = LoopHook(), scope
             if self._cancelled:
                 scope.cancel()
-            async with self._plan.open_box(self._plan.tools) as box:
-                await self._fill(box)
-                await self._loop(box)
+            try:
+                async with self._actor() as actor:
+                    reason = await self._loop(actor)
+            except BudgetExceeded:
+                reason = "budget"
+            except Veto:
+                reason = "denied"
         self._scope = None
-        if self._answer.given:
-            return "final"
         if scope.cancelled_caught:
-            return "cancelled" if self._cancelled else "timeout"
+            reason = "cancelled" if self._cancelled else "timeout"
+        return "final" if self.state.has_answer and reason in ("final", "cancelled", "timeout", "budget") else reason
+
+    @asynccontextmanager
+    async def _actor(self) -> AsyncGenerator[Actor]:
+        home = self._task.home
+        if home is None:
+            yield ToolActor(self.state)
+            return
+        async with home.visit(self._task.inputs) as box:
+            if home.replaced:
+                home.replaced = False
+                self.state.messages[:] = add_user(self.state.messages, VARIABLES_GONE)
+            yield CodeActor(self.state, box, home)
+
+    async def _loop(self, actor: Actor) -> StopReason:
+        state = self.state
+        charged, free = 0, 0
+        await tell(state, state.trace[0])
+        while charged < self._task.max_steps:
+            state.number += 1
+            await self._plan(actor, charged)
+            step = await self._step(actor)
+            if step.is_final:
+                await self._announce_answer()
+                return "final"
+            if state.denied is not None:
+                return "denied"
+            if state.overdrawn is not None:
+                return "budget"
+            free = free + 1 if step.cell is not None and did_not_compile(step.cell) else 0
+            if not 0 < free <= FREE_REPAIRS:
+                charged += 1
+        if self._spec.answer_at_max_steps:
+            await self._last_answer(actor)
         return "max_steps"
 
-    async def _fill(self, box: Box) -> None:
-        """Put the inputs into the sandbox before the model is asked: one that cannot cross costs no tokens."""
-        if self._plan.inputs:
-            await box.run("", inputs=self._plan.inputs)
+    # --- a step -------------------------------------------------------------------------------------------------------
 
-    async def _loop(self, box: Box) -> None:
-        for number in range(1, self._plan.max_steps + 1):
-            step = await self._step(box, number)
-            self._add(step)
-            if step.is_final:
-                return
+    async def _step(self, actor: Actor) -> ActionStep:
+        state = self.state
+        state.emit(StepStarted(state.number))
+        reply, model_s = await self._asker.ask(state.messages, **actor.request)  # type: ignore[arg-type]  # the actor's own options
+        state.pending = ActionStep(number=state.number, reply=reply, model_s=model_s)
+        state.messages.append(actor.said(reply))
+        state.emit(ModelReplied(state.number, reply))
+        step, told = await actor.act(reply, state.pending)
+        state.pending = None
+        state.steps.append(step)
+        state.trace.append(step)
+        state.messages.extend(told)
+        state.emit(StepFinished(step))
+        await tell(state, step)
+        self._count_rejection(step)
+        return step
 
-    async def _step(self, box: Box, number: int) -> Step:
-        reply, model_s = await self._ask(number)
-        step = Step(number=number, reply=reply, model_s=model_s)
-        try:
-            parsed = parse_reply(reply.text, cut=reply.finish_reason == "length")
-        except ParsingError as exc:
-            error = StepError(type="ParsingError", message=str(exc))
-            return replace(step, observation=observe_no_code(str(exc)), error=error)
-        if self._emit is not None:
-            self._emit(CodeParsed(number, parsed.thought, parsed.code))
-        started = perf_counter()
-        cell, failure = await self._run_code(box, parsed.code, number)
-        step = replace(step, thought=parsed.thought, code=parsed.code, cell=cell, sandbox_s=perf_counter() - started)
-        return self._judge(step, failure)
+    def _count_rejection(self, step: ActionStep) -> None:
+        if step.error is None or step.error.type != AnswerRejected.__name__:
+            return
+        self.state.rejected += 1
+        if self.state.rejected > self._spec.output_retries:
+            raise AnswerRejected(f"{self.state.rejected} answers were rejected, the last one: {step.error.message}")
 
-    async def _ask(self, number: int) -> tuple[ModelReply, float]:
-        emit = self._emit
-        started = perf_counter()
-        self._usage_complete, complete = False, self._usage_complete  # until the reply is here and counted
-        if emit is None:
-            reply = await self._plan.model.complete(self._messages, stop=self._plan.stop)
+    # --- beside the steps ---------------------------------------------------------------------------------------------
+
+    async def _plan(self, actor: Actor, charged: int) -> None:
+        """Have the model make a plan, or look at it again, where one is due."""
+        interval, state = self._spec.planning_interval, self.state
+        if interval is None or charged % interval or charged in self._planned_at:
+            return
+        remaining = self._task.max_steps - charged
+        prompts = self._spec.prompts
+        asked = prompts.render_plan(first=not self._planned_at, remaining_steps=remaining)
+        self._planned_at.add(charged)
+        state.messages[:] = add_user(state.messages, asked)
+        reply, model_s = await self._asker.ask(state.messages, stream=False, **actor.aside)  # type: ignore[arg-type]  # the actor's own options
+        state.messages.append(replace(reply.message, content=reply.text or "(no plan)", tool_calls=()))
+        state.messages.append(Message("user", prompts.render_proceed()))
+        plan = PlanningStep(number=state.number, plan=reply.text.strip(), reply=reply, model_s=model_s)
+        state.trace.append(plan)
+        state.emit(PlanMade(plan))
+        await tell(state, plan)
+
+    async def _last_answer(self, actor: Actor) -> None:
+        """No steps are left: one more request, for an answer in words."""
+        state = self.state
+        schema = self._spec.output.schema_text()
+        state.messages[:] = add_user(state.messages, self._spec.prompts.render_last_answer(schema=schema))
+        reply, _ = await self._asker.ask(state.messages, stream=False, **actor.aside)  # type: ignore[arg-type]  # the actor's own options
+        state.messages.append(replace(reply.message, tool_calls=()))
+        state.answer.take_back()
+        state.answer.give(self._spec.output.parse_text(reply.text.strip()))
+        if await judge(state) is None:
+            await self._announce_answer()
         else:
-            emit(StepStarted(number))
-            reply = await self._plan.model.complete(
-                self._messages, stop=self._plan.stop, on_text=lambda text: emit(ModelDelta(number, text))
-            )
-            emit(ModelReplied(number, reply))
-        model_s = perf_counter() - started
-        self._usage_complete = complete and reply.usage is not None
-        self._usage += reply.usage or TokenUsage()
-        self._pending = (reply, model_s)
-        self._messages.append(Message("assistant", reply.text or "(empty reply)"))
-        return reply, model_s
+            state.answer.take_back()
 
-    async def _run_code(self, box: Box, code: str, number: int) -> tuple[Cell | None, ClocheError | None]:
-        """The cell, or why there is none. After the loss of a sandbox a fresh one is in its place."""
-        emit = self._emit
+    async def _announce_answer(self) -> None:
+        answer = FinalAnswerStep(output=self.state.answer.value)
+        self.state.trace.append(answer)
+        await tell(self.state, answer)
 
-        def on_output(stream: Stream, text: str) -> None:
-            if emit is not None:
-                emit(OutputChunk(number, stream, text))
 
-        try:
-            return await box.run(code, on_output=None if emit is None else on_output), None
-        except (LimitExceeded, WorkerCrashed, SandboxClosed) as exc:
-            failure = exc
-        if not (isinstance(failure, TimedOut) and failure.state_kept) and not self._answer.given:
-            await box.reset()
-            await self._fill(box)
-        return (failure.cell if isinstance(failure, TimedOut) else None), failure
+def add_user(messages: Sequence[Message], text: str) -> list[Message]:
+    """The conversation with more words of the user. Two messages of a user in a row are one: some models refuse two."""
+    if messages and messages[-1].role == "user":
+        last = messages[-1]
+        return [*messages[:-1], replace(last, content=f"{last.content}\n\n{text}")]
+    return [*messages, Message("user", text)]
 
-    def _judge(self, step: Step, failure: ClocheError | None) -> Step:
-        """The step with what the model is told about it."""
-        if self._answer.given:
-            return replace(step, is_final=True)
-        max_chars = self._plan.observation_chars
-        if failure is not None:
-            error = StepError(type=type(failure).__name__, message=str(failure))
-            return replace(step, error=error, observation=observe_loss(failure, max_chars=max_chars))
-        assert step.cell is not None  # noqa: S101  # no failure: there is a cell
-        assert step.code is not None  # noqa: S101
-        raised = step.cell.error
-        return replace(
-            step,
-            error=StepError(type=raised.type, message=raised.message) if raised is not None else None,
-            observation=observe(step.cell, step.code, max_chars=max_chars),
-        )
 
-    def _add(self, step: Step) -> None:
-        self._pending = None
-        self._steps.append(step)
-        if step.observation:
-            self._messages.append(Message("user", step.observation))
-        if self._emit is not None:
-            self._emit(StepFinished(step))
-
-    def _result(self, reason: StopReason) -> RunResult:
-        if self._pending is not None:  # cut short between the reply and the end of its code
-            reply, model_s = self._pending
-            unfinished = Step(
-                number=len(self._steps) + 1,
-                reply=reply,
-                is_final=self._answer.given,
-                model_s=model_s,
-                error=None if self._answer.given else StepError(type="Stopped", message=f"the run ended: {reason}"),
-            )
-            self._add(unfinished)
-        timing = Timing(
-            total_s=perf_counter() - self._started,
-            model_s=sum(step.model_s for step in self._steps),
-            sandbox_s=sum(step.sandbox_s for step in self._steps),
-        )
-        return RunResult(
-            output=self._answer.value,
-            stop_reason=reason,
-            steps=tuple(self._steps),
-            usage=self._usage,
-            usage_complete=self._usage_complete,
-            timing=timing,
-            messages=tuple(self._messages),
-        )
+def _nothing(outcome: Outcome) -> None:
+    """No tracer."""

@@ -4,7 +4,8 @@ the same text on every machine (recordings depend on that).
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, cast
 
 from ..runtime.cell import Cell
 from ..runtime.errors import ClocheError, LimitExceeded, TimedOut
@@ -30,12 +31,52 @@ _HINTS: Final = {
     "CannotCross": "Pass plain data: numbers, strings, lists, dicts, dates.",
     "KeyboardInterrupt": "The code was stopped.",
 }
+NAMES_CODE: Final = (
+    "{n: type(v).__name__ + (f' of length {len(v)}' if isinstance(v, (str, list, tuple, dict, set)) else '') "
+    "for n, v in tuple(globals().items()) "
+    "if not n.startswith('_') and type(v).__name__ != 'module'}"
+)
+"""Asks a sandbox for its variables. What comes back is the guest's word, for the model to read."""
+_MAX_NAMES: Final = 20
 _LOST: Final = "All variables are gone; start again from the beginning."
 
 
-def observe(cell: Cell, code: str, *, max_chars: int) -> str:
-    """The observation for a cell that came back."""
-    return _compose(_cell_parts(cell, code, max_chars), cell.error is not None)
+def observe(
+    cell: Cell, code: str, *, max_chars: int, packages: Sequence[str] = (), variables: Sequence[str] = ()
+) -> str:
+    """The observation for a cell that came back.
+
+    Args:
+        cell: what came back.
+        code: what was run.
+        max_chars: of the output.
+        packages: that may be imported beside the standard library.
+        variables: that are new, with their types.
+    """
+    parts = _cell_parts(cell, code, max_chars, packages)
+    if variables:
+        more = f" and {len(variables) - _MAX_NAMES} more" if len(variables) > _MAX_NAMES else ""
+        parts.append(f"New variables: {', '.join(variables[:_MAX_NAMES])}{more}")
+    return _compose(parts, cell.error is not None)
+
+
+def read_names(value: object) -> dict[str, str]:
+    """What `NAMES_CODE` gave, as far as it is what it should be."""
+    if not isinstance(value, dict):
+        return {}
+    pairs = cast("dict[object, object]", value).items()
+    return {name[:80]: kind[:80] for name, kind in pairs if isinstance(name, str) and isinstance(kind, str)}
+
+
+def observe_veto(reason: str) -> str:
+    """What the model is told when a hook did not let its code run."""
+    return f"The code was not run: {reason}\nDo it in another way, and reply with a new ```python block."
+
+
+def observe_rejection(reason: str, *, lost: bool = False) -> str:
+    """What the model is told when its answer is not accepted; `lost` says that the sandbox did not outlive the cell."""
+    kept = _LOST if lost else "The variables are kept."
+    return f"{shorten(reason, _MESSAGE_CHARS)}\n{kept} Correct the answer and call final_answer again."
 
 
 def observe_loss(error: ClocheError, *, max_chars: int) -> str:
@@ -55,8 +96,10 @@ def observe_loss(error: ClocheError, *, max_chars: int) -> str:
     return _compose(parts, failed=True)
 
 
-def observe_no_code(reason: str) -> str:
+def observe_no_code(reason: str, *, structured: bool = False) -> str:
     """What the model is told when its reply holds no code."""
+    if structured:
+        return f'{reason} Reply with one JSON object: {{"thought": "...", "code": "final_answer(result)"}}'
     return (
         f"{reason} Reply with one ```python block and nothing else. To give the result of the task:\n"
         "```python\nfinal_answer(result)\n```"
@@ -77,12 +120,12 @@ def _compose(parts: list[str], failed: bool) -> str:
     return "\n".join([*parts, _REPAIR if failed else _CONTINUE])
 
 
-def _cell_parts(cell: Cell, code: str, max_chars: int) -> list[str]:
+def _cell_parts(cell: Cell, code: str, max_chars: int, packages: Sequence[str]) -> list[str]:
     parts = _output_parts(cell, max_chars)
     if cell.value_repr is not None:
         parts.append(f"Last value:\n{shorten(cell.value_repr, max_chars // 2)}")
     if cell.error is not None:
-        parts += _error_parts(cell, code)
+        parts += _error_parts(cell, code, packages)
     elif not parts:
         parts.append("The code ran and printed nothing.")
     if cell.artifacts:
@@ -101,7 +144,7 @@ def _output_parts(cell: Cell, max_chars: int) -> list[str]:
     return parts
 
 
-def _error_parts(cell: Cell, code: str) -> list[str]:
+def _error_parts(cell: Cell, code: str, packages: Sequence[str]) -> list[str]:
     error = cell.error
     assert error is not None  # noqa: S101  # the caller looked
     name = error.type.rpartition(".")[2]
@@ -110,7 +153,9 @@ def _error_parts(cell: Cell, code: str) -> list[str]:
     line = _code_line(code, error.line)
     if line:
         parts.insert(0, f"Error in line {error.line}: {line}")
-    if name in _HINTS:
+    if name == "ModuleNotFoundError" and packages:
+        parts.append(f"Only the standard library, {', '.join(packages)} can be imported; nothing can be installed.")
+    elif name in _HINTS:
         parts.append(_HINTS[name])
     return parts
 
@@ -121,3 +166,10 @@ def _code_line(code: str, number: int | None) -> str:
         return ""
     line = lines[number - 1].strip()
     return line if len(line) <= MAX_LINE_CHARS else line[: MAX_LINE_CHARS - 3] + "..."
+
+
+def did_not_compile(cell: Cell) -> bool:
+    """Whether the code had a syntax error, so that none of it ran."""
+    error = cell.error
+    kinds = ("SyntaxError", "IndentationError", "TabError")
+    return error is not None and error.type in kinds and not error.traceback.startswith("Traceback")

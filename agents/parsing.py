@@ -1,8 +1,9 @@
 """Finds the code in a model's reply. Only code that is marked as code is ever run: prose is not, however much it looks
 like Python.
 
-Marks, in this order: fences labelled as Python (all of them, joined); fences without a label; `<code>` tags. Fences
-with another label (json, text, bash) are never run.
+Marks, in this order: fences labelled as Python (all of them, joined); fences without a label; tags: `<code>`,
+`<python>`, `<execute>`, `[PYTHON]`. Fences with another label (json, text, bash) are never run, and nothing inside of
+`<think>` is: it is not what the model says, but how it got there.
 
 The code is not parsed here. The guest's Python is newer than the host's may be, so only the guest knows what is a
 syntax error; it compiles a cell before it runs any of it, which costs less than a millisecond and has no effect. And
@@ -18,8 +19,19 @@ from typing import Final
 
 from .errors import ParsingError
 
-_PYTHON: Final = frozenset({"python", "python3", "py", "python-exec", "ipython"})
-_OPEN: Final = re.compile(r"(`{3,}|~{3,})[ \t]*\{?\.?([A-Za-z0-9_+-]*)\}?[ \t]*$")
+_PYTHON: Final = frozenset({"python", "python3", "py", "python-exec", "ipython", "tool_code"})
+_TAGS: Final = (
+    ("<code>", "</code>"),
+    ("<python>", "</python>"),
+    ("<execute>", "</execute>"),
+    ("[PYTHON]", "[/PYTHON]"),
+)
+_CLOSED_BY: Final = ("<end_code>", "<|end|>", "<|im_end|>", "<|eot_id|>")
+"""What some models write right behind the fence that closes a block."""
+_OPEN: Final = re.compile(
+    r"((?<!`)`{3,}+|(?<!~)~{3,}+)[ \t]*+\{?\.?([A-Za-z0-9_+-]*+)\}?[ \t]*+$"  # possessive: a line costs its length
+)
+_THOUGHT_ENDS: Final = re.compile(r"^[ \t]*+</think>", re.MULTILINE)
 _INVENTED: Final = re.compile(r"\s*(?:#+\s*|\*\*)?observation\b\W{0,4}", re.IGNORECASE)
 """A line where the model starts to write the host's part of the conversation."""
 
@@ -46,16 +58,28 @@ def parse_reply(text: str, *, cut: bool = False) -> ParsedReply:
     Raises:
         ParsingError: no code, or code that was cut off. The message is written for the model.
     """
+    text = without_reasoning(text)
     thought, blocks = _fenced(text)
     chosen = [block for block in blocks if block.label in _PYTHON] or [block for block in blocks if not block.label]
     if not blocks:
-        thought, chosen = _tagged(text)
+        thought, chosen = _first_tagged(text)
     if cut and chosen and not chosen[-1].closed:
         raise ParsingError("Your reply was cut off before the code ended. Nothing was run. Write shorter code.")
     code = "\n\n".join(filter(None, (_source(block) for block in chosen)))
     if not code:
         raise ParsingError("Your reply holds no Python code block. Nothing was run.")
     return ParsedReply(thought.strip(), code)
+
+
+def without_reasoning(text: str) -> str:
+    """The reply without its `<think>` part, which some endpoints leave in the text. One without end is all of it."""
+    start = text.lstrip()
+    if start.startswith("<think>"):
+        return start.partition("</think>")[2]
+    end = _THOUGHT_ENDS.search(text)  # of templates that open the tag themselves
+    if end is None or sum(_OPEN.search(line) is not None for line in text[: end.start()].splitlines()) % 2:
+        return text  # within a fence it is part of the code
+    return text[end.end() :]
 
 
 def _fenced(text: str) -> tuple[str, list[_Block]]:
@@ -84,26 +108,42 @@ def _fenced(text: str) -> tuple[str, list[_Block]]:
 def _continue_block(block: _Block, line: str, fence: str) -> str:
     """Adds a line to an open block; returns the fence that is still open, or an empty string."""
     bare = line.strip()
+    for mark in _CLOSED_BY:
+        bare = bare.removesuffix(mark)
     if bare.startswith(fence) and not bare.strip(fence[0]):
         block.closed = True
         return ""
-    if line.rstrip().endswith(fence) and line.count(fence) == 1:
-        block.lines.append(line.rstrip().removesuffix(fence))
+    if bare.endswith(fence) and line.count(fence) == 1:
+        block.lines.append(line[: line.index(fence)])
         block.closed = True
         return ""
     block.lines.append(line)
     return fence
 
 
-def _tagged(text: str) -> tuple[str, list[_Block]]:
-    """The same for `<code>` tags."""
-    before, tag, rest = text.partition("<code>")
+def _first_tagged(text: str) -> tuple[str, list[_Block]]:
+    """By the first kind of tags that there are any of."""
+    for opening, closing in _TAGS:
+        before, blocks = _tagged(text, opening, closing)
+        if blocks:
+            return before, blocks
+    return text, []
+
+
+def _tagged(text: str, opening: str, closing: str) -> tuple[str, list[_Block]]:
+    """The same for tags."""
     blocks: list[_Block] = []
-    while tag:
-        inside, end, rest = rest.partition("</code>")
-        blocks.append(_Block("python", inside.splitlines(), closed=bool(end)))
-        between, tag, rest = rest.partition("<code>")
-        if any(map(_INVENTED.match, between.splitlines())):
+    found = text.find(opening)
+    before = text[:found] if found >= 0 else text
+    while found >= 0:
+        start = found + len(opening)
+        end = text.find(closing, start)
+        closed = end >= 0
+        blocks.append(_Block("python", text[start : end if closed else None].splitlines(), closed))
+        if not closed:
+            break
+        found = text.find(opening, end)
+        if found >= 0 and any(map(_INVENTED.match, text[end + len(closing) : found].splitlines())):
             break
     return before, blocks
 

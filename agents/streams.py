@@ -71,6 +71,11 @@ class RunInThread:
             await self._over.wait()
 
 
+def wait_for(start: StartCall, call: Callable[[], Awaitable[None]]) -> None:
+    """Await a call on the loop of another thread; blocks."""
+    start(call, copy_context()).result()
+
+
 def result_of(future: Future[RunResult]) -> RunResult:
     """Blocks; a KeyboardInterrupt comes out of here."""
     return future.result()

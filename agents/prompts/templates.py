@@ -10,11 +10,11 @@ import hashlib
 import reprlib
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from typing import Final, cast
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ...runtime.errors import ConfigError
@@ -36,11 +36,21 @@ class Prompts:
     """Source of the system prompt. Gets `stubs`, `packages` (lists of strings), `instructions` (a string or None)."""
     task: str = field(repr=False)
     """Source of the first user message. Gets `task` and `inputs` (items with `name`, `type`, `preview`)."""
+    plan: str | None = field(default=None, repr=False)
+    """Source of the request for a plan. Gets `first` (a bool) and `remaining_steps` (a number). None here and below:
+    the one that ships with the package."""
+    proceed: str | None = field(default=None, repr=False)
+    """Source of what is said after the plan."""
+    last_answer: str | None = field(default=None, repr=False)
+    """Source of the request for an answer when no steps are left. Gets `schema` (JSON as a string, or None)."""
+    summary: str | None = field(default=None, repr=False)
+    """Source of the request for a summary of old steps. Gets `text`."""
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the sources, for logs: two runs with the same hash saw the same templates."""
-        return hashlib.sha256(f"{self.system}\0{self.task}".encode()).hexdigest()
+        more = [text for text in (self.plan, self.proceed, self.last_answer, self.summary) if text is not None]
+        return hashlib.sha256("\0".join([self.system, self.task, *more]).encode()).hexdigest()
 
     def render_system(self, *, stubs: Sequence[str], packages: Sequence[str], instructions: str | None) -> str:
         return _render(self.system, stubs=list(stubs), packages=list(packages), instructions=instructions)
@@ -48,6 +58,18 @@ class Prompts:
     def render_task(self, *, task: str, inputs: Mapping[str, object]) -> str:
         """The task, and a bounded preview of each input; the values themselves go to the sandbox, not into the text."""
         return _render(self.task, task=task, inputs=[_describe(name, value) for name, value in inputs.items()])
+
+    def render_plan(self, *, first: bool, remaining_steps: int) -> str:
+        return _render(self.plan or _common("plan"), first=first, remaining_steps=remaining_steps)
+
+    def render_proceed(self) -> str:
+        return _render(self.proceed or _common("proceed"))
+
+    def render_last_answer(self, *, schema: str | None) -> str:
+        return _render(self.last_answer or _common("last_answer"), schema=schema)
+
+    def render_summary(self, *, text: str) -> str:
+        return _render(self.summary or _common("summary"), text=text)
 
 
 def load_prompts(name: str = "code_agent", version: int = 1) -> Prompts:
@@ -66,11 +88,27 @@ def load_prompts(name: str = "code_agent", version: int = 1) -> Prompts:
     return Prompts(name, version, system, task)
 
 
+@cache
+def _common(part: str) -> str:
+    """A template that all agents share."""
+    return (files("cloche.agents.prompts") / f"common_v1_{part}.jinja").read_text(encoding="utf-8")
+
+
+def preview_of(value: object) -> str:
+    """A bounded text of a value, for prompts and logs."""
+    return _describe("", value)["preview"]
+
+
 def _render(source: str, **values: object) -> str:
     try:
-        return _ENVIRONMENT.from_string(source).render(values).strip()
+        return _compiled(source).render(values).strip()
     except TemplateError as exc:
         raise ConfigError(f"prompt template: {type(exc).__name__}: {exc}") from exc
+
+
+@lru_cache(maxsize=128)
+def _compiled(source: str) -> Template:
+    return _ENVIRONMENT.from_string(source)
 
 
 def _describe(name: str, value: object) -> dict[str, str]:

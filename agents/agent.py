@@ -1,0 +1,311 @@
+"""What both kinds of agents have in common: options that are checked once, and four ways to run a task.
+
+The rule: an agent object is never written to after its construction, so any number of runs may go on at once, on any
+threads and loops. What changes in a run lives in its `RunState`; what lasts from one to the next in a `Conversation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypedDict
+
+from ..runtime.errors import ConfigError
+from ..runtime.runtime_core import core_of
+from ..runtime.tool_hooks import Before
+from ..runtime.tools import Tool, ToolTable, checked_name
+from .answers import AnswerCheck, OutputType, checked_checks, final_answer_tool
+from .budget import Budget, Ledger
+from .callbacks import checked_callbacks
+from .compaction import Compaction
+from .hooks import Hooks
+from .loop import Run
+from .managed import ManagedAgent, managed_tools
+from .messages import Image, Message
+from .model import Model
+from .prompts.templates import Prompts, preview_of
+from .result import AnyStep, RunResult
+from .spec import FINAL_ANSWER, AgentSpec, StepCallback, TaskSpec
+from .streams import AsyncEventStream, EventStream, MakeRun, RunInThread
+from .tracing import Tracer
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ..runtime.async_runtime import AsyncRuntime
+    from ..runtime.runtime import Runtime
+    from .box import Home
+    from .conversation import Conversation
+    from .state import RunState
+
+MAX_STEPS: Final = 20
+OBSERVATION_CHARS: Final = 10_000
+"""About 2500 tokens: enough for a table, too little to fill a window in one step."""
+REPLY_TOKENS: Final = 4096
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of one run."""
+
+    images: Sequence[Image]
+    """Shown to the model with the task; it must be one that sees."""
+    max_steps: int | None
+    """Instead of the agent's own."""
+    deadline_s: float | None
+    """Seconds for the whole run; at the deadline it ends with stop reason `timeout`."""
+    budget: Budget | None
+    """Instead of the agent's own."""
+    tenant: str | None
+    """On whose behalf: the caps of that tenant hold for the sandbox."""
+
+
+class AgentOptions(TypedDict, total=False):
+    """Options of every kind of agent."""
+
+    name: str
+    """For logs, and for an agent that calls this one."""
+    description: str
+    """What it is good for, for an agent that calls this one."""
+    instructions: str | None
+    """Appended to the system prompt."""
+    prompts: Prompts | None
+    """Other prompt templates."""
+    max_steps: int
+    """Steps of a run, from 1. Replies without code count; up to three cells in a row that do not compile do not."""
+    observation_chars: int
+    """How much output of one step the model is shown, from 200; the middle is left out."""
+    stop: Sequence[str]
+    """Sequences that end a reply; not every endpoint takes them, and none are needed."""
+    planning_interval: int | None
+    """Every so many steps the model is asked for a plan first. None: never."""
+    output_type: object
+    """Type of the answer, anything that pydantic knows. A wrong answer is told to the model, which tries again."""
+    final_answer_checks: Sequence[AnswerCheck]
+    """Functions of the answer: True or None if it is good, False or a text that says why not. See `AnswerCheck`."""
+    output_retries: int
+    """Answers that may be rejected, for their type or by a check; one more raises `AnswerRejected`."""
+    step_callbacks: Iterable[StepCallback] | Mapping[type[AnyStep], StepCallback | Iterable[StepCallback]]
+    """Told of each `ActionStep`, or of the classes of steps that a mapping names."""
+    hooks: Sequence[Hooks]
+    """See, edit or veto requests, cells and tool calls."""
+    approve: Before | None
+    """Asked before a tool that requires approval is called: `approve(request)` gives True or False, `Allow()`,
+    `Deny(reason)` or `Edited(arguments)`, or an awaitable of one. Without it such calls are denied."""
+    managed_agents: Sequence[Agent | ManagedAgent]
+    """Sub-agents: tools of this one, each run in a sandbox of its own, with a share of the budget."""
+    budget: Budget | None
+    """What a run may spend."""
+    context_tokens: int | Compaction | None
+    """The model's window: old observations are shortened so that requests stay below it. None: they never are."""
+    answer_at_max_steps: bool
+    """When no step is left, ask the model once more, for an answer in words. It is billed like any request."""
+    reply_tokens: int
+    """Room for a reply, where a budget or a window counts tokens."""
+    tracer: Tracer | None
+    """Told when runs, model calls, cells and tool calls begin and end."""
+
+
+class Runnable:
+    """Something that takes tasks, in four ways."""
+
+    def run(self, task: str, inputs: Mapping[str, object] | None = None, **options: Unpack[RunOptions]) -> RunResult:
+        """Solve a task; blocks. Works on any thread, also on one whose event loop runs (it blocks that loop).
+
+        Args:
+            task: what to do, for the model.
+            inputs: values to set as variables in the sandbox; the model sees a short preview of each.
+            options: see `RunOptions`.
+
+        Raises:
+            AgentError: the model gave no usable reply; its `result` has the steps so far.
+            CannotCross: an input may not enter the sandbox.
+            ConfigError: an argument cannot be.
+            ClocheError: no sandbox could be had.
+        """
+        make = self._maker(task, inputs, options)
+        return RunInThread(core_of(self._runtime).tool_loop.start, make).wait()
+
+    async def arun(
+        self, task: str, inputs: Mapping[str, object] | None = None, **options: Unpack[RunOptions]
+    ) -> RunResult:
+        """As `run`, on the caller's loop. Cancelling the task closes the sandbox."""
+        return await self._maker(task, inputs, options)(None).drive()
+
+    def stream(
+        self, task: str, inputs: Mapping[str, object] | None = None, **options: Unpack[RunOptions]
+    ) -> EventStream:
+        """As `run`, with the events of the run to iterate over. The run starts at once; use it in a `with` block."""
+        return EventStream(core_of(self._runtime).tool_loop.start, self._maker(task, inputs, options))
+
+    def astream(
+        self, task: str, inputs: Mapping[str, object] | None = None, **options: Unpack[RunOptions]
+    ) -> AsyncEventStream:
+        """As `stream`, for `async for` on asyncio; use it in an `async with` block."""
+        return AsyncEventStream(self._maker(task, inputs, options))
+
+    _runtime: Runtime | AsyncRuntime | None
+
+    def _maker(self, task: str, inputs: Mapping[str, object] | None, options: RunOptions) -> MakeRun:
+        """Checks the arguments now; makes the run later."""
+        raise NotImplementedError
+
+
+class Agent(Runnable):
+    """Base of `CodeAgent` and `ToolCallingAgent`."""
+
+    spec: AgentSpec
+    """All options, checked."""
+
+    def __init__(self, spec: AgentSpec, budget: Budget | None, runtime: Runtime | AsyncRuntime | None) -> None:
+        self.spec = spec
+        self.budget: Final = budget
+        self._runtime = runtime
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def description(self) -> str:
+        return self.spec.description
+
+    @property
+    def model(self) -> Model:
+        return self.spec.model
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """All tools of a run, `final_answer` last. A sandbox that is given to a run is made with these."""
+        return self.spec.tools
+
+    @property
+    def max_steps(self) -> int:
+        return self.spec.max_steps
+
+    @property
+    def prompts(self) -> Prompts:
+        return self.spec.prompts
+
+    @property
+    def system_prompt(self) -> str:
+        return self.spec.system_prompt
+
+    def conversation(self, *, tenant: str | None = None) -> Conversation:
+        """Runs that share their messages and their sandbox, one after the other. Close it, or use it with `with`."""
+        from .conversation import Conversation
+
+        return Conversation(self, tenant=tenant)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.model.name!r} tools={[entry.name for entry in self.tools[:-1]]}>"
+
+    def _maker(self, task: str, inputs: Mapping[str, object] | None, options: RunOptions) -> MakeRun:
+        return partial(Run, self.task_spec(task, inputs, options))
+
+    def task_spec(  # noqa: PLR0913  # the last four are for conversations and managers
+        self,
+        task: str,
+        inputs: Mapping[str, object] | None,
+        options: RunOptions,
+        *,
+        history: Sequence[Message] = (),
+        home: Home | None = None,
+        ledger: Ledger | None = None,
+        parent: RunState | None = None,
+    ) -> TaskSpec:
+        """What a run is to do. Internal.
+
+        Raises:
+            ConfigError: an argument cannot be.
+        """
+        unknown = options.keys() - RunOptions.__annotations__.keys()
+        if unknown:
+            raise ConfigError(f"a run has no option {sorted(unknown)[0]!r}")
+        given = dict(inputs or {})
+        for name in given:
+            self._check_input(name)
+        deadline_s = options.get("deadline_s")
+        if deadline_s is not None and not deadline_s > 0:
+            raise ConfigError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
+        steps = options.get("max_steps")
+        images = tuple(options.get("images", ()))
+        text = self.prompts.render_task(task=task, inputs=given)
+        return TaskSpec(
+            spec=self.spec,
+            task=task,
+            messages=[*(history or [Message("system", self.system_prompt)]), Message("user", text, images=images)],
+            inputs=given,
+            previews={name: preview_of(value) for name, value in given.items()},
+            images=images,
+            home=home or self.new_home(tenant=options.get("tenant")),
+            max_steps=self.max_steps if steps is None else at_least(1, steps, "max_steps"),
+            deadline_s=deadline_s,
+            ledger=ledger or Ledger(options.get("budget") or self.budget),
+            tenant=options.get("tenant"),
+            parent=parent,
+        )
+
+    def new_home(self, *, keep: bool = False, tenant: str | None = None) -> Home | None:
+        """Where the code of a run lives; None for an agent that runs none."""
+        return None
+
+    def _check_input(self, name: str) -> None:
+        checked_name(name)
+        if any(entry.name == name for entry in self.tools):
+            hint = "" if name == FINAL_ANSWER else "; rename the input or the tool"
+            raise ConfigError(f"an input cannot be named {name!r}: a tool has that name{hint}")
+
+
+def common_spec(
+    kind: str, tools: Iterable[Tool | Callable[..., object]], model: Model, options: AgentOptions
+) -> dict[str, object]:
+    """The fields of an `AgentSpec` that all kinds of agents have, but for the prompts.
+
+    Raises:
+        ConfigError: an option cannot be.
+    """
+    output = OutputType.of(options.get("output_type"))
+    managed = managed_tools(options.get("managed_agents", ()))
+    table = ToolTable([*tools, *managed, final_answer_tool(output)])
+    interval, window = options.get("planning_interval"), options.get("context_tokens")
+    return {
+        "kind": kind,
+        "name": options.get("name", ""),
+        "description": options.get("description", ""),
+        "model": model,
+        "tools": tuple(table.values()),
+        "max_steps": at_least(1, options.get("max_steps", MAX_STEPS), "max_steps"),
+        "observation_chars": at_least(200, options.get("observation_chars", OBSERVATION_CHARS), "observation_chars"),
+        "stop": tuple(options.get("stop", ())),
+        "planning_interval": None if interval is None else at_least(1, interval, "planning_interval"),
+        "output": output,
+        "checks": checked_checks(options.get("final_answer_checks", ())),
+        "output_retries": at_least(0, options.get("output_retries", 3), "output_retries"),
+        "callbacks": checked_callbacks(options.get("step_callbacks", ())),
+        "hooks": tuple(options.get("hooks", ())),
+        "approve": options.get("approve"),
+        "tracer": options.get("tracer"),
+        "compaction": Compaction(context_tokens=window) if isinstance(window, int) else window,
+        "answer_at_max_steps": options.get("answer_at_max_steps", False),
+        "reply_tokens": at_least(1, options.get("reply_tokens", REPLY_TOKENS), "reply_tokens"),
+        "has_sub_agents": bool(managed),
+    }
+
+
+def checked_options(options: AgentOptions) -> AgentOptions:
+    """The options, if there are no others.
+
+    Raises:
+        ConfigError: one does not exist.
+    """
+    unknown = options.keys() - AgentOptions.__annotations__.keys()
+    if unknown:
+        raise ConfigError(f"an agent has no option {sorted(unknown)[0]!r}")
+    return options
+
+
+def at_least(low: int, value: int, name: str) -> int:
+    """The value. Raises ConfigError if it is no integer or below `low`."""
+    if type(value) is not int or value < low:
+        raise ConfigError(f"{name} is an integer from {low}, not {value!r}")
+    return value
