@@ -1,7 +1,7 @@
 # Each target sets up what it needs (.venv from hash-locked requirements, the image) and works offline once that is done.
 # A machine needs only Python >= 3.11 and make. PYTHON=/path chooses the interpreter, JOBS=n the test processes.
 .DEFAULT_GOAL := help
-.PHONY: help setup image demo quick test test-all check format bench fuzz wheel lock clean
+.PHONY: help setup image demo quick test test-all check format bench fuzz soak wheel lock clean
 MAKEFLAGS += --no-print-directory
 
 JOBS ?= 2
@@ -39,6 +39,7 @@ check: setup ## Format, lint, types: what a change must pass
 	@echo "check: pyright"; $(PYRIGHT) --pythonpath $(BIN)/python
 	@if [ -f scripts/gen_protocol.py ]; then echo "check: protocol"; $(RUN) scripts/gen_protocol.py --check; fi
 	@if grep -qs '"ok"' deno_host/deno.json; then echo "check: deno task ok"; cd deno_host && ../$(BIN)/deno task --quiet ok; fi
+	@echo "check: advisories"; $(RUN) scripts/check_advisories.py --quiet
 	@echo "check: clean"
 
 format: setup ## Let ruff rewrite the files
@@ -51,6 +52,9 @@ fuzz: image ## Play the worker and the guest against the host, long (COUNT=frame
 	@$(RUN) -m tests.fuzz.frames --count $(or $(COUNT),1000000) --seed $(or $(SEED),1)
 	@$(RUN) -m tests.fuzz.frames --live 2000 --seed $(or $(SEED),1)
 	@$(RUN) -m tests.fuzz.import_calls $(or $(SECONDS),120) $(or $(SEED),1)
+
+soak: image ## Good, bad and malicious sandboxes of 8 tenants at once, workers killed at random (SECONDS=600)
+	@$(RUN) -m tests.soak --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 wheel: image ## Build sdist and wheel (with the image inside) into dist/
 	@rm -rf build dist

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import cast
+from typing import Any
 
 from .cell import LimitHit
 from .errors import ProtocolError
@@ -192,9 +192,11 @@ class CellCalls:
             raise Refused("Interrupted", "the cell was stopped")
         if self.ended_by is not None:
             raise Refused("CellEnded", f"{self.ended_by} has ended the cell")
-        self._check_budget("tool_calls", self.count, self._limits.tool_calls)
-        self._check_budget("tool_bytes_in", self.bytes_in, self._limits.tool_bytes_in)
-        tool = self._tools.get(name)
+        limits = self._limits
+        if self.count > limits.tool_calls or self.bytes_in > limits.tool_bytes_in:
+            self._check_budget("tool_calls", self.count, limits.tool_calls)
+            self._check_budget("tool_bytes_in", self.bytes_in, limits.tool_bytes_in)
+        tool = self._tools.find(name)
         if tool is None:
             raise Refused("UnknownTool", f"no tool is named {escape_controls(name)!r} here")
         try:
@@ -341,12 +343,17 @@ class CellCalls:
         return call.tool.check(result)
 
 
-def _split_arguments(value: object) -> tuple[tuple[object, ...], dict[str, object]]:
+_SEQUENCES = (list, tuple)
+
+
+def _split_arguments(value: Any) -> tuple[tuple[object, ...], dict[str, object]]:
     """`[args, kwargs]`, as every stub of ours sends it."""
-    if isinstance(value, list | tuple) and len(value := cast("list[object]", value)) == 2:
+    if type(value) in _SEQUENCES and len(value) == 2:
         args, kwargs = value
-        if isinstance(args, list | tuple) and isinstance(kwargs, dict):
-            by_name = cast("dict[str, object]", kwargs)
-            if all(isinstance(key, str) for key in cast("dict[object, object]", kwargs)):
-                return tuple(cast("list[object]", args)), by_name
+        if type(args) in _SEQUENCES and type(kwargs) is dict:
+            for key in kwargs:
+                if type(key) is not str:
+                    break
+            else:
+                return tuple(args), kwargs
     raise ProtocolError("arguments of a tool call are not [args, kwargs]")

@@ -32,7 +32,8 @@ def split_frame(frame: bytes | memoryview, *, max_bytes: int) -> tuple[bytes, me
     if len(frame) < PREFIX.size:
         raise ProtocolError(f"frame of {len(frame)} bytes is shorter than its prefix")
     length, header_length = PREFIX.unpack_from(frame)
-    check_lengths(length, header_length, max_bytes=max_bytes)
+    if length > max_bytes or header_length > MAX_HEADER_BYTES or header_length + 4 > length:
+        check_lengths(length, header_length, max_bytes=max_bytes)  # says which
     if length != len(frame) - 4:
         raise ProtocolError(f"frame says {length} bytes and has {len(frame) - 4}")
     view = memoryview(frame)

@@ -172,7 +172,7 @@ def _bounded(hint: Any, bound: Range | Longest, place: str) -> _Check:
     if isinstance(bound, Range):
         return _whole(bound, place) if hint is int else _number(bound, place)
     if get_origin(hint) is tuple:
-        return _array(_check_of(get_args(hint)[0], place), bound.length, place)
+        return _numbers(hint, bound.length, place) or _array(_check_of(get_args(hint)[0], place), bound.length, place)
     return _text(place, bound.length)
 
 
@@ -237,6 +237,28 @@ def _array(one: _Check, length: int, place: str) -> _Check:
         if len(value) > length:  # before anything is built of it
             raise WrongRecord(f"too long at {place}")
         return tuple([one(item) for item in value])
+
+    return check
+
+
+def _numbers(hint: Any, length: int, place: str) -> _Check | None:
+    """The check for an array of whole numbers in a range, which every frame has: one call for all of them."""
+    item = get_args(hint)[0]
+    if get_origin(item) is not Annotated or get_args(item)[0] is not int:
+        return None
+    bounds = get_args(item)[1]
+    least, below = bounds.least, bounds.below
+    slowly = _array(_whole(bounds, place), length, place)
+
+    def check(value: Any) -> tuple[int, ...]:
+        if type(value) is list and len(value) <= length:
+            for item in value:
+                if type(item) is not int or not least <= item < below:
+                    break
+            else:
+                return tuple(value)
+        found: tuple[int, ...] = slowly(value)  # says what is wrong
+        return found
 
     return check
 

@@ -284,7 +284,9 @@ class _RunningCell:
 
     def on_tool_call(self, frame: ToolCall, parts: Parts) -> bytes:
         (payload,) = _exactly(parts, 1, frame)
-        with self._away:
+        if self._turn is None:
+            return self.calls.call(frame.id, frame.name, payload)
+        with self._turn:
             return self.calls.call(frame.id, frame.name, payload)
 
     def on_tool_start(self, frame: ToolStart, parts: Parts) -> None:

@@ -70,9 +70,15 @@ class ThreadLink:
         def send(frame: bytes) -> None:
             pass_on(frame)
 
+        def ask(question: bytes) -> bytes:
+            answer = pass_on(question)
+            if answer is None:
+                raise ProtocolError("a question that has no answer")
+            return answer
+
         meter.begin()
         try:
-            self._host.handle(frame, send, lambda question: _answered(pass_on(question)))
+            self._host.handle(frame, send, ask)
         except Trapped as exc:
             if self._verdict is not None:
                 raise self._verdict from exc
@@ -160,9 +166,3 @@ class ThreadSource:
                 self._engine = Engine.load(compiled_module(image, epochs=True), epochs=True)
                 self.metadata = metadata_of(image.manifest, image.sha256, "thread", walls_around("thread", []))
             return self._engine
-
-
-def _answered(answer: bytes | None) -> bytes:
-    if answer is None:
-        raise ProtocolError("a question that has no answer")
-    return answer

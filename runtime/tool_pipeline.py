@@ -145,7 +145,7 @@ def _attempts(tool: Tool, arguments: Arguments) -> Generator[Effect, object, obj
 def _pause_s(tool: Tool, number: int) -> float:
     from random import uniform  # 5 ms of a process start that most never need
 
-    return min(tool.retry_pause_s * 2**number, MAX_PAUSE_S) * uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+    return min(tool.retry_pause_s * 2.0**number, MAX_PAUSE_S) * uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
 
 
 async def drive_async(steps: Steps, tool: Tool, allowed_s: float) -> object:

@@ -23,6 +23,9 @@ from .tool_pipeline import Attempt, Effect, Pause, Steps, Wait, drive_async
 from .tool_signature import Arguments
 from .tools import Tool
 
+_AT_HAND = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
+"""Results that nobody awaits, told without asking an abstract class."""
+
 
 class AsyncRunner(Protocol):
     """Runs async tools on the event loop of the face: the caller's, or the portal's."""
@@ -67,7 +70,7 @@ class CallRunner:
             result = self._context.run(tool.function, *args, **kwargs)
         finally:
             self._flight.seconds += time.monotonic() - started
-        if not inspect.isawaitable(result):
+        if type(result) in _AT_HAND or not inspect.isawaitable(result):
             return result
         return self._flight.result_of(self._follow(call_id, tool, 0, self._await(result)))
 

@@ -283,6 +283,10 @@ class ToolTable(Mapping[str, Tool]):
     def __getitem__(self, name: str) -> Tool:
         return self._tools[name]
 
+    def find(self, name: str) -> Tool | None:
+        """The tool of that name, if it is granted."""
+        return self._tools.get(name)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._tools)
 

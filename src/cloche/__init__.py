@@ -9,21 +9,49 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .agents.box import SandboxOptions as SandboxOptions
+    from .agents.budget import Budget as Budget
+    from .agents.budget import Spent as Spent
     from .agents.code_agent import CodeAgent as CodeAgent
+    from .agents.compaction import Compaction as Compaction
+    from .agents.conversation import Conversation as Conversation
     from .agents.errors import AgentError as AgentError
+    from .agents.errors import AnswerRejected as AnswerRejected
+    from .agents.errors import BudgetExceeded as BudgetExceeded
     from .agents.errors import ModelError as ModelError
+    from .agents.errors import ModelUnsupported as ModelUnsupported
     from .agents.errors import ReplayMismatch as ReplayMismatch
+    from .agents.hooks import Hooks as Hooks
+    from .agents.hooks import Veto as Veto
+    from .agents.managed import ManagedAgent as ManagedAgent
+    from .agents.messages import Image as Image
     from .agents.messages import Message as Message
     from .agents.messages import ModelReply as ModelReply
+    from .agents.messages import ModelRequest as ModelRequest
+    from .agents.messages import ResponseFormat as ResponseFormat
     from .agents.messages import TokenUsage as TokenUsage
+    from .agents.messages import ToolCallRequest as ToolCallRequest
+    from .agents.messages import ToolSchema as ToolSchema
     from .agents.model import Model as Model
+    from .agents.models.anthropic import AnthropicModel as AnthropicModel
+    from .agents.models.azure import AzureOpenAIModel as AzureOpenAIModel
+    from .agents.models.fallback import FallbackModel as FallbackModel
+    from .agents.models.inference_client import InferenceClientModel as InferenceClientModel
     from .agents.models.litellm import LiteLLMModel as LiteLLMModel
     from .agents.models.openai import OpenAIModel as OpenAIModel
+    from .agents.models.prices import Prices as Prices
     from .agents.models.recording import RecordingModel as RecordingModel
     from .agents.models.replay import ReplayModel as ReplayModel
+    from .agents.models.retry import Retry as Retry
     from .agents.models.scripted import ScriptedModel as ScriptedModel
+    from .agents.models.transformers import TransformersModel as TransformersModel
+    from .agents.result import ActionStep as ActionStep
+    from .agents.result import FinalAnswerStep as FinalAnswerStep
+    from .agents.result import PlanningStep as PlanningStep
     from .agents.result import RunResult as RunResult
-    from .agents.result import Step as Step
+    from .agents.result import StepError as StepError
+    from .agents.result import TaskStep as TaskStep
+    from .agents.tool_calling_agent import ToolCallingAgent as ToolCallingAgent
     from .runtime.async_runtime import AsyncRuntime as AsyncRuntime
     from .runtime.async_sandbox import AsyncSandbox as AsyncSandbox
     from .runtime.cell import Artifact as Artifact
@@ -32,6 +60,7 @@ if TYPE_CHECKING:
     from .runtime.errors import CannotCross as CannotCross
     from .runtime.errors import ClocheError as ClocheError
     from .runtime.errors import ConfigError as ConfigError
+    from .runtime.errors import FrameTooLarge as FrameTooLarge
     from .runtime.errors import ImageError as ImageError
     from .runtime.errors import LimitExceeded as LimitExceeded
     from .runtime.errors import OutOfMemory as OutOfMemory
@@ -46,9 +75,19 @@ if TYPE_CHECKING:
     from .runtime.errors import WallMissing as WallMissing
     from .runtime.errors import WorkerCrashed as WorkerCrashed
     from .runtime.limits import Limits as Limits
+    from .runtime.metadata import Metadata as Metadata
     from .runtime.policy import Policy as Policy
     from .runtime.runtime import Runtime as Runtime
     from .runtime.sandbox import Sandbox as Sandbox
+    from .runtime.tenants import TenantLimits as TenantLimits
+    from .runtime.tenants import TenantUse as TenantUse
+    from .runtime.tool_hooks import Allow as Allow
+    from .runtime.tool_hooks import Deny as Deny
+    from .runtime.tool_hooks import Edited as Edited
+    from .runtime.tool_hooks import ToolFinished as ToolFinished
+    from .runtime.tool_hooks import ToolObserver as ToolObserver
+    from .runtime.tool_hooks import ToolRequest as ToolRequest
+    from .runtime.tool_hooks import ToolStarted as ToolStarted
     from .runtime.tools import Tool as Tool
     from .runtime.tools import ToolError as ToolError
     from .runtime.tools import tool as tool
@@ -56,31 +95,56 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "ActionStep": "agents.result",
     "AgentError": "agents.errors",
+    "Allow": "runtime.tool_hooks",
+    "AnswerRejected": "agents.errors",
+    "AnthropicModel": "agents.models.anthropic",
     "Artifact": "runtime.cell",
     "AsyncRuntime": "runtime.async_runtime",
     "AsyncSandbox": "runtime.async_sandbox",
+    "AzureOpenAIModel": "agents.models.azure",
+    "Budget": "agents.budget",
+    "BudgetExceeded": "agents.errors",
     "CannotCross": "runtime.errors",
     "Cell": "runtime.cell",
     "ClocheError": "runtime.errors",
     "CodeAgent": "agents.code_agent",
+    "Compaction": "agents.compaction",
     "ConfigError": "runtime.errors",
+    "Conversation": "agents.conversation",
+    "Deny": "runtime.tool_hooks",
+    "Edited": "runtime.tool_hooks",
+    "FallbackModel": "agents.models.fallback",
+    "FinalAnswerStep": "agents.result",
+    "FrameTooLarge": "runtime.errors",
+    "Hooks": "agents.hooks",
+    "Image": "agents.messages",
     "ImageError": "runtime.errors",
+    "InferenceClientModel": "agents.models.inference_client",
     "LimitExceeded": "runtime.errors",
     "Limits": "runtime.limits",
     "LiteLLMModel": "agents.models.litellm",
+    "ManagedAgent": "agents.managed",
     "Message": "agents.messages",
+    "Metadata": "runtime.metadata",
     "Model": "agents.model",
     "ModelError": "agents.errors",
     "ModelReply": "agents.messages",
+    "ModelRequest": "agents.messages",
+    "ModelUnsupported": "agents.errors",
     "OpenAIModel": "agents.models.openai",
     "OutOfMemory": "runtime.errors",
+    "PlanningStep": "agents.result",
     "Policy": "runtime.policy",
     "PoolExhausted": "runtime.errors",
+    "Prices": "agents.models.prices",
     "ProtocolError": "runtime.errors",
     "RecordingModel": "agents.models.recording",
     "ReplayMismatch": "agents.errors",
     "ReplayModel": "agents.models.replay",
+    "ResponseFormat": "agents.messages",
+    "Retry": "agents.models.retry",
     "RunResult": "agents.result",
     "Runtime": "runtime.runtime",
     "RuntimeClosed": "runtime.errors",
@@ -89,13 +153,27 @@ _MODULES = {
     "SandboxBusy": "runtime.errors",
     "SandboxClosed": "runtime.errors",
     "SandboxFileError": "runtime.errors",
+    "SandboxOptions": "agents.box",
     "ScriptedModel": "agents.models.scripted",
-    "Step": "agents.result",
+    "Spent": "agents.budget",
+    "StepError": "agents.result",
+    "TaskStep": "agents.result",
+    "TenantLimits": "runtime.tenants",
+    "TenantUse": "runtime.tenants",
     "TimedOut": "runtime.errors",
     "TokenUsage": "agents.messages",
     "Tool": "runtime.tools",
+    "ToolCallRequest": "agents.messages",
+    "ToolCallingAgent": "agents.tool_calling_agent",
     "ToolError": "runtime.tools",
+    "ToolFinished": "runtime.tool_hooks",
+    "ToolObserver": "runtime.tool_hooks",
+    "ToolRequest": "runtime.tool_hooks",
+    "ToolSchema": "agents.messages",
+    "ToolStarted": "runtime.tool_hooks",
+    "TransformersModel": "agents.models.transformers",
     "UsedAfterFork": "runtime.errors",
+    "Veto": "agents.hooks",
     "WallMissing": "runtime.errors",
     "WorkerCrashed": "runtime.errors",
     "tool": "runtime.tools",
@@ -103,31 +181,56 @@ _MODULES = {
 """Where each public name is defined."""
 
 __all__ = [
+    "ActionStep",
     "AgentError",
+    "Allow",
+    "AnswerRejected",
+    "AnthropicModel",
     "Artifact",
     "AsyncRuntime",
     "AsyncSandbox",
+    "AzureOpenAIModel",
+    "Budget",
+    "BudgetExceeded",
     "CannotCross",
     "Cell",
     "ClocheError",
     "CodeAgent",
+    "Compaction",
     "ConfigError",
+    "Conversation",
+    "Deny",
+    "Edited",
+    "FallbackModel",
+    "FinalAnswerStep",
+    "FrameTooLarge",
+    "Hooks",
+    "Image",
     "ImageError",
+    "InferenceClientModel",
     "LimitExceeded",
     "Limits",
     "LiteLLMModel",
+    "ManagedAgent",
     "Message",
+    "Metadata",
     "Model",
     "ModelError",
     "ModelReply",
+    "ModelRequest",
+    "ModelUnsupported",
     "OpenAIModel",
     "OutOfMemory",
+    "PlanningStep",
     "Policy",
     "PoolExhausted",
+    "Prices",
     "ProtocolError",
     "RecordingModel",
     "ReplayMismatch",
     "ReplayModel",
+    "ResponseFormat",
+    "Retry",
     "RunResult",
     "Runtime",
     "RuntimeClosed",
@@ -136,13 +239,27 @@ __all__ = [
     "SandboxBusy",
     "SandboxClosed",
     "SandboxFileError",
+    "SandboxOptions",
     "ScriptedModel",
-    "Step",
+    "Spent",
+    "StepError",
+    "TaskStep",
+    "TenantLimits",
+    "TenantUse",
     "TimedOut",
     "TokenUsage",
     "Tool",
+    "ToolCallRequest",
+    "ToolCallingAgent",
     "ToolError",
+    "ToolFinished",
+    "ToolObserver",
+    "ToolRequest",
+    "ToolSchema",
+    "ToolStarted",
+    "TransformersModel",
     "UsedAfterFork",
+    "Veto",
     "WallMissing",
     "WorkerCrashed",
     "tool",

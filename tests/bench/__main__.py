@@ -11,10 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import cpu, latency, memory, report
+from tests.soak.report import section_of
+
+from . import agents, cpu, jail_cost, kill, latency, memory, report, tenants
 from .measure import Figure, machine
 
-GROUPS = ("latency", "memory", "cpu")
+GROUPS = ("latency", "memory", "tenants", "kill", "jail", "agents", "cpu")
 
 
 def main() -> None:
@@ -28,7 +30,7 @@ def main() -> None:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if options.page is not None:
-        options.page.write_text(report.page(record, "make bench"), encoding="utf-8")
+        options.page.write_text(report.page(record, "make bench") + soak_section(options.page), encoding="utf-8")
     say(f"written to {options.json}")
 
 
@@ -38,7 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=30, help="rounds of latency figures")
     parser.add_argument("--cpu-rounds", type=int, default=7, help="rounds of CPU figures")
     parser.add_argument(
-        "--first-built", type=Path, help="an image without allocator and optimisation, to compare CPU with"
+        "--no-first-built", action="store_true", help="CPU without the image that has no allocator and no optimisation"
     )
     parser.add_argument("--lives", type=int, default=1000, help="create, run, close cycles")
     parser.add_argument("--json", type=Path, default=Path("bench-results/bench.json"), help="where the record goes")
@@ -52,8 +54,16 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         yield from latency.figures(options.rounds, say)
     if "memory" in groups:
         yield from memory.figures(say, lives=options.lives)
+    if "tenants" in groups:
+        yield from tenants.figures(options.rounds, say)
+    if "kill" in groups:
+        yield from kill.figures(options.rounds, say)
+    if "jail" in groups:
+        yield from jail_cost.figures(options.rounds, say)
+    if "agents" in groups:
+        yield from agents.figures(options.rounds, say)
     if "cpu" in groups:
-        yield from cpu.figures(options.cpu_rounds, say, options.first_built)
+        yield from cpu.figures(options.cpu_rounds, say, first_built=not options.no_first_built)
 
 
 def line(figure: Figure) -> str:
@@ -63,6 +73,11 @@ def line(figure: Figure) -> str:
     return (
         f"{name:74} p50 {figure.p50:9.3f} {figure.unit}{ratio}  (p95 {figure.p95:.3f}, n {len(figure.values)}){target}"
     )
+
+
+def soak_section(page: Path) -> str:
+    """What `make soak` wrote into the page; it stays."""
+    return section_of(page.read_text(encoding="utf-8")) if page.exists() else ""
 
 
 def say(text: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+from tests.support.places import params, where
 
 from cloche import (
     AsyncRuntime,
@@ -39,14 +40,14 @@ def runtime() -> Iterator[Runtime]:
         yield made
 
 
-@pytest.fixture(params=["thread", "process"])
+@pytest.fixture(params=params())
 def isolation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def box(runtime: Runtime, isolation: str) -> Iterator[Sandbox]:
-    with runtime.sandbox(isolation=isolation, limits=Limits(wall_s=BOUND_S)) as made:
+    with runtime.sandbox(**where(isolation), limits=Limits(wall_s=BOUND_S)) as made:
         yield made
 
 
@@ -56,7 +57,7 @@ def test_state_stays_between_cells_and_is_not_shared_with_another_sandbox(
 ) -> None:
     assert box.run("x = 20\nx + 1").value == 21
     assert box.run("x * 2").value == 40
-    with runtime.sandbox(isolation=isolation) as other:
+    with runtime.sandbox(**where(isolation)) as other:
         error = other.run("x").error
         assert error is not None
         assert error.type == "NameError"
@@ -77,7 +78,7 @@ def test_output_arrives_while_the_cell_runs(runtime: Runtime, isolation: str) ->
     def heard_so_far() -> str:
         return "".join(heard)
 
-    with runtime.sandbox(isolation=isolation, tools=[heard_so_far]) as box:
+    with runtime.sandbox(**where(isolation), tools=[heard_so_far]) as box:
         cell = box.run("print('early', flush=True)\nheard_so_far()", on_output=lambda stream, text: heard.append(text))
     assert cell.value == "early\n"
 
@@ -93,7 +94,7 @@ def test_tools_see_the_context_variables_of_the_caller(runtime: Runtime, isolati
     def whoami() -> str:
         return who.get()
 
-    with runtime.sandbox(isolation=isolation, tools=[whoami]) as box:
+    with runtime.sandbox(**where(isolation), tools=[whoami]) as box:
         who.set("tenant-7")
         assert box.run("whoami()").value == "tenant-7"
 
@@ -107,7 +108,7 @@ def test_five_async_tools_take_as_long_as_one(runtime: Runtime, isolation: str) 
         together.append(1)
         return 1
 
-    with runtime.sandbox(isolation=isolation, tools=[meet]) as box:
+    with runtime.sandbox(**where(isolation), tools=[meet]) as box:
         cell = box.run("import asyncio\nsum(await asyncio.gather(*[meet.aio() for _ in range(5)]))")
     assert (cell.value, len(together)) == (5, 5)
 
@@ -177,7 +178,7 @@ def test_a_hanging_tool_does_not_hold_the_deadline(runtime: Runtime, isolation: 
     def hang() -> None:
         returns.wait(BOUND_S)
 
-    with runtime.sandbox(isolation=isolation, tools=[hang]) as box:
+    with runtime.sandbox(**where(isolation), tools=[hang]) as box:
         with pytest.raises(TimedOut) as caught:
             box.run("hang()", deadline_s=0.2)
         assert not caught.value.state_kept
@@ -191,7 +192,7 @@ def test_interrupt_from_another_thread_ends_the_cell_with_keyboard_interrupt(run
     def stop_me() -> None:
         threading.Timer(0, open_box.interrupt).start()
 
-    with runtime.sandbox(isolation=isolation, tools=[stop_me]) as open_box:
+    with runtime.sandbox(**where(isolation), tools=[stop_me]) as open_box:
         cell = open_box.run("kept = 1\nstop_me()\nwhile True: pass")
         assert cell.error is not None
         assert cell.error.type == "KeyboardInterrupt"
@@ -206,7 +207,7 @@ def test_no_interrupt_is_lost_over_many_cells(runtime: Runtime, isolation: str) 
     def stop_me() -> None:
         threading.Thread(target=open_box.interrupt).start()
 
-    with runtime.sandbox(isolation=isolation, tools=[stop_me], limits=Limits(wall_s=5)) as open_box:
+    with runtime.sandbox(**where(isolation), tools=[stop_me], limits=Limits(wall_s=5)) as open_box:
         for _ in range(1500):
             assert open_box.run("stop_me()\nwhile True: pass").interrupted
 
@@ -216,7 +217,7 @@ def test_an_interrupt_wakes_a_sleeping_guest(runtime: Runtime, isolation: str) -
     def stop_me() -> None:
         threading.Timer(0.05, open_box.interrupt).start()
 
-    with runtime.sandbox(isolation=isolation, tools=[stop_me]) as open_box:
+    with runtime.sandbox(**where(isolation), tools=[stop_me]) as open_box:
         cell = open_box.run("import time\nstop_me()\ntime.sleep(30)")
         assert cell.error is not None
         assert cell.error.type == "KeyboardInterrupt"
@@ -246,7 +247,7 @@ def test_a_guest_that_exits_is_a_crash_and_the_next_sandbox_works(
         box.run("import os\nos._exit(3)")
     with pytest.raises(SandboxClosed):
         box.run("1")
-    with runtime.sandbox(isolation=isolation) as other:
+    with runtime.sandbox(**where(isolation)) as other:
         assert other.run("1").value == 1
 
 
@@ -259,7 +260,7 @@ def test_deep_recursion_is_an_error_in_the_guest(box: Sandbox) -> None:
 
 @pytest.mark.guarantee("G32")
 def test_memory_over_the_limit_is_memory_error_in_the_guest(runtime: Runtime, isolation: str) -> None:
-    with runtime.sandbox(isolation=isolation, limits=Limits(memory_mb=96)) as box:
+    with runtime.sandbox(**where(isolation), limits=Limits(memory_mb=96)) as box:
         cell = box.run("x = bytearray(200_000_000)")
         assert cell.error is not None
         assert cell.error.type == "MemoryError"
@@ -275,7 +276,7 @@ def test_the_async_face_runs_cells_tools_and_cancellation(isolation: str, backen
 
     async def main() -> None:
         with anyio.fail_after(BOUND_S):
-            async with AsyncRuntime() as runtime, runtime.sandbox(isolation=isolation, tools=[price]) as box:
+            async with AsyncRuntime() as runtime, runtime.sandbox(**where(isolation), tools=[price]) as box:
                 assert (await box.run("price('tea') + await price.aio('tea')")).value == 5.0
                 with anyio.move_on_after(0.2) as scope:
                     await box.run("while True: pass")
@@ -296,7 +297,7 @@ def test_two_async_sandboxes_run_at_once(isolation: str) -> None:
             return mine
 
         async def work(runtime: AsyncRuntime, number: int) -> object:
-            async with AsyncSandbox(isolation=isolation, tools=[meet], runtime=runtime) as box:
+            async with AsyncSandbox(**where(isolation), tools=[meet], runtime=runtime) as box:
                 return (await box.run(f"meet({number})")).value
 
         async with asyncio.timeout(BOUND_S), AsyncRuntime() as runtime:
@@ -308,7 +309,7 @@ def test_two_async_sandboxes_run_at_once(isolation: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_hundred_sandboxes_leave_no_thread_or_descriptor_behind(runtime: Runtime, isolation: str) -> None:
     def once() -> None:
-        with runtime.sandbox(isolation=isolation) as box:
+        with runtime.sandbox(**where(isolation)) as box:
             assert box.run("1 + 1").value == 2
 
     def descriptors() -> int:

@@ -124,7 +124,6 @@ def kernel() -> Iterator[tuple[Any, Any]]:
     from jupyter_client.manager import KernelManager
 
     manager = KernelManager(kernel_name="python3")
-    manager.kernel_cmd = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     manager.start_kernel()
     client = manager.client()
     client.start_channels()

@@ -14,7 +14,7 @@ from .harness import Range, open_range
 from .seen import Seen
 from .verdict import judge
 
-ISOLATIONS = ["process", "thread"]
+ISOLATIONS = ["process", "thread", "deno"]
 
 
 def main() -> int:

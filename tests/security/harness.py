@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from tests.support.places import where
+
 from cloche import Cell, ClocheError, Limits, Runtime, Sandbox, TimedOut
 
 from .canaries import Canaries, planted
@@ -23,7 +25,7 @@ MIB = 1024 * 1024
 HANG_S = 20.0
 """Past its deadline; a run that is still there then will not come back."""
 PING_EVERY_S = 0.1
-WORKER_BASE_BYTES = 160 * MIB
+WORKER_BASE_BYTES = {"process": 160 * MIB, "thread": 0, "deno": 384 * MIB}
 """A worker without guest memory of its own: Python, wasmtime, the image's pages."""
 ENDLESS = frozenset({"hp-02", "brg-22"})
 LABORIOUS = frozenset({"res-12", "res-28"})
@@ -100,14 +102,14 @@ class Range:
         code = prepared(probe, self.canaries, deadline_s=limits.wall_s, memory_mb=limits.memory_mb, before=before)
         seen = Seen(probe=probe, outcome="hang", deadline_s=limits.wall_s, output_bytes=limits.output_bytes)
         seen.final_answer = final_answer
-        neighbour = self._neighbour(isolation)
+        self._neighbour(isolation)
         secret, contacts, hits = self.canaries.tool_calls, server.contacts, server.hits(probe.id)
         host_output()
         with logs(seen.log), audit(str(self.canaries.folder.parent), seen.audit):
-            box = self.runtime.sandbox(tools=_tools(seen, final_answer), limits=limits, isolation=isolation)
+            box = self.runtime.sandbox(tools=_tools(seen, final_answer), limits=limits, **where(isolation))
             worker = WorkerWatch(box)
             try:
-                self._watch(_Shot(box, code), seen, worker, neighbour)
+                self._watch(_Shot(box, code), seen, worker, isolation)
             finally:
                 box.close()
             worker.check_gone(seen)
@@ -126,12 +128,12 @@ class Range:
     def _neighbour(self, isolation: str) -> Neighbour:
         if isolation not in self._neighbours:
             tools = [self.canaries.secret_tool]
-            box = self.runtime.sandbox(tools=tools, isolation=isolation, limits=Limits(wall_s=HANG_S, memory_mb=64))
+            box = self.runtime.sandbox(tools=tools, **where(isolation), limits=Limits(wall_s=HANG_S, memory_mb=64))
             self._neighbours[isolation] = Neighbour(box)
         return self._neighbours[isolation]
 
-    def _watch(self, shot: _Shot, seen: Seen, worker: WorkerWatch, neighbour: Neighbour) -> None:
-        limits = limits_for(seen.probe)
+    def _watch(self, shot: _Shot, seen: Seen, worker: WorkerWatch, isolation: str) -> None:
+        limits, neighbour = limits_for(seen.probe), self._neighbour(isolation)
         before = reset_peak()
         shot.start()
         while not shot.over(PING_EVERY_S) and time.monotonic() - shot.started < limits.wall_s + HANG_S:
@@ -144,7 +146,7 @@ class Range:
         if worker.pid is None:
             seen.host_budget_bytes = HEADROOM_BYTES + guest_bytes
         else:
-            seen.worker_budget_bytes = WORKER_BASE_BYTES + guest_bytes
+            seen.worker_budget_bytes = WORKER_BASE_BYTES[isolation] + guest_bytes
         shot.record(seen)
 
     def _next_session(self, isolation: str, seen: Seen) -> None:
@@ -156,7 +158,7 @@ class Range:
             return x
 
         try:
-            with self.runtime.sandbox(tools=[echo], isolation=isolation, limits=Limits(wall_s=HANG_S)) as box:
+            with self.runtime.sandbox(tools=[echo], **where(isolation), limits=Limits(wall_s=HANG_S)) as box:
                 cell = box.run("echo(['after', 6 * 7])")
         except ClocheError as exc:
             seen.next_session = f"{type(exc).__name__}: {exc}"

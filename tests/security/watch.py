@@ -14,6 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from cloche import Sandbox
+from cloche.deno_host.find import ENVIRONMENT
 
 from .seen import Seen
 
@@ -23,6 +24,8 @@ _PROC = Path("/proc")
 _heard: list[tuple[str, list[str]]] = []
 """Folders that are watched now, and where to note what happens there."""
 _hooked: list[bool] = []
+_DENO_ENVIRONMENT = b"".join(f"{name}={value}\0".encode() for name, value in ENVIRONMENT.items())
+"""Constants of cloche's own, without which Deno does not start."""
 
 
 class WorkerWatch:
@@ -43,7 +46,8 @@ class WorkerWatch:
             children = [path.read_text(encoding="utf-8").split() for path in _PROC.glob(f"{self.pid}/task/*/children")]
             seen.worker_children = max(seen.worker_children, sum(map(len, children)))
         with contextlib.suppress(OSError):
-            seen.worker_environ = max(seen.worker_environ, len((_PROC / f"{self.pid}/environ").read_bytes()))
+            found = (_PROC / f"{self.pid}/environ").read_bytes()
+            seen.worker_environ = max(seen.worker_environ, 0 if found == _DENO_ENVIRONMENT else len(found))
 
     def check_gone(self, seen: Seen) -> None:
         """Once its sandbox is closed."""

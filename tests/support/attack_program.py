@@ -248,17 +248,12 @@ def door(name: str) -> object:
 
 
 HELLO = build_frame({"type": "hello", "protocol_version": 1, "engine": "fake", "image": "0" * 64, "attachments": []})
-DONE = build_frame(
-    {
-        "type": "done",
-        "id": 1,
-        "cpu_s": 0.0,
-        "memory_bytes": 0,
-        "artifacts": [],
-        "artifacts_dropped": 0,
-        "attachments": [],
-    }
-)
+READY = build_frame({"type": "ready", "attachments": []})
+
+
+def done(cell_id: int) -> bytes:
+    header: dict[str, object] = {"type": "done", "id": cell_id, "cpu_s": 0.0, "memory_bytes": 0}
+    return build_frame({**header, "artifacts": [], "artifacts_dropped": 0, "attachments": []})
 
 
 class Attacker:
@@ -268,17 +263,23 @@ class Attacker:
         self._jail = jail
         self._interrupted = threading.Event()
         self._kept = bytearray()
+        self._burns_on = False
 
     def handle(self, frame: bytes, send: Send, ask: Ask) -> None:
         header_length = int.from_bytes(frame[4:8], "little")
         header = json.loads(frame[8 : 8 + header_length])
+        if header["type"] == "start":
+            send(READY)
+            return
         source = frame[8 + header_length :][: header["attachments"][0]].decode()
         action, _, argument = source.partition(" ")
         text = getattr(self, f"do_{action}")(argument)
         if text is not None:
             output = {"type": "output", "stream": "stdout", "attachments": [len(text)]}
             send(build_frame(output, (text.encode(),)))
-        send(DONE)
+        send(done(header["id"]))
+        while self._burns_on:
+            pass
 
     def interrupt(self) -> None:
         self._interrupted.set()
@@ -303,6 +304,10 @@ class Attacker:
         while True:
             pass
 
+    def do_answer_and_burn(self, _: str) -> None:
+        """The cell ends in order, and the worker does not."""
+        self._burns_on = True
+
     def do_limit_cpu(self, argument: str) -> None:
         self._jail.limit_cpu(float(argument))
 
@@ -316,6 +321,13 @@ class Attacker:
         for at in range(0, len(self._kept), mmap.PAGESIZE):
             self._kept[at] = 1
         self._interrupted.wait()
+
+    def do_fill_and_go(self, argument: str) -> None:
+        """Touch that many MiB and let them go."""
+        self._kept = bytearray(int(argument) << 20)
+        for at in range(0, len(self._kept), mmap.PAGESIZE):
+            self._kept[at] = 1
+        self._kept = bytearray()
 
     def do_abort(self, _: str) -> None:
         os.abort()

@@ -45,13 +45,18 @@ class FakeBox:
             random=self.world.random,
             output=lambda stream, data: self.raw_output.append((stream, data)),
         )
+        self.memory_refused = 0
         self._free = PAGE
 
     def grow_memory(self, new_bytes: int, /) -> bool:
         if new_bytes > self.memory_limit:
+            self.refuse_memory(new_bytes)
             return False
         self.memory.resize(max(self.memory.size, -(-new_bytes // PAGE) * PAGE))
         return True
+
+    def refuse_memory(self, new_bytes: int, /) -> None:
+        self.memory_refused = max(self.memory_refused, new_bytes)
 
     def exit(self, code: int, message: str = "", /) -> None:
         raise BoxExited(code, message)

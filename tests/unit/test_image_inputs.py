@@ -22,7 +22,7 @@ def test_the_lock_pins_each_package_by_hash_and_names_no_host() -> None:
 
 
 def test_configuration_lock_and_code_name_the_same_versions() -> None:
-    imports = json.loads((HOST_DIR / "deno.json").read_text(encoding="utf-8"))["imports"]
+    imports = json.loads((HOST_DIR / "npm.json").read_text(encoding="utf-8"))["imports"]
     assert imports["pyodide"] == f"npm:pyodide@{npm.PYODIDE_VERSION}"
     assert imports["binaryen"] == f"npm:binaryen@{npm.BINARYEN_VERSION}"
     prefixes = (f"pyodide/{npm.PYODIDE_VERSION}/", f"binaryen/{npm.BINARYEN_VERSION}/")

@@ -92,7 +92,7 @@ def test_a_host_that_may_not_says_so(process: subprocess.Popen[bytes], monkeypat
 class Link:
     """A worker that burns a core from now on."""
 
-    serving, requests, gone = True, 1, False
+    serving, requests, gone, extra_resident_bytes = True, 1, False, 0
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -21,7 +21,9 @@ from typing import Final, Literal
 
 import cloche
 
-from ..runtime.errors import ClocheError, ImageError
+from ..deno_host.find import find_deno
+from ..runtime.advisories import OLD_DAYS, read_list, versions_in_use
+from ..runtime.errors import ClocheError, ConfigError, ImageError
 from ..wasm_sandbox.image.load import load_image
 from ..wasm_sandbox.image.sources import guest_hash
 from ..wasm_sandbox.image.store import cache_dir, find_image
@@ -43,6 +45,8 @@ class Check:
     """What to do; only where `ok` is False."""
     needed: bool = True
     """False: a sandbox works without it."""
+    warns: bool = False
+    """Something is there that should not be, instead of missing."""
 
 
 def check_machine() -> Iterator[Check]:
@@ -78,7 +82,10 @@ def check_packages() -> Iterator[Check]:
         found or "missing",
         None if fits else f"pip install wasmtime=={wanted or '50.0.1'}",
     )
-    for name, extra, what in (("litellm", "litellm", "hosted models"), ("deno", "build", "building an image")):
+    for name, extra, what in (
+        ("litellm", "litellm", "hosted models"),
+        ("deno", "deno", 'the engine "deno" and building an image'),
+    ):
         there = _version(name) or (shutil.which(name) and "on PATH")
         yield Check(
             name,
@@ -115,6 +122,24 @@ def check_image() -> Iterator[Check]:
         yield Check("cache", True, f"{folder}, {_free_mib(folder)} MiB free")
 
 
+def check_advisories() -> Iterator[Check]:
+    """Published advisories against the versions in use, and how old the list of them is."""
+    listed, versions = read_list(), versions_in_use()
+    age, found = listed.age_days(), listed.against(versions)
+    serious = [advisory for advisory in found if advisory.exposure in ("worker", "host")]
+    told = [f"{advisory.component} {advisory.id}: {advisory.title}" for advisory in serious]
+    told += [f"the list is {age} days old"] * (age > OLD_DAYS)
+    summary = f"list of {listed.date}; {len(found)} concern these versions, {len(serious)} of them outside the guest"
+    yield Check(
+        "advisories",
+        not told,
+        "; ".join([summary, *told]),
+        "scripts/check_advisories.py in a checkout shows all; update cloche." if told else None,
+        needed=False,
+        warns=True,
+    )
+
+
 def check_cell(isolation: Literal["process", "thread"]) -> Check:
     """The real test: `1+1` in a sandbox of this isolation."""
     name = f"cell ({isolation})"
@@ -131,6 +156,34 @@ def check_cell(isolation: Literal["process", "thread"]) -> Check:
     if value != 2:
         return Check(name, False, f"1 + 1 gave {value!r}", "cloche image verify")
     return Check(name, True, f"1 + 1 answered in {elapsed_ms:.0f} ms, start included")
+
+
+def has_deno() -> bool:
+    """True where the engine "deno" can be used."""
+    try:
+        find_deno()
+    except ConfigError:
+        return False
+    return True
+
+
+def check_deno_cell() -> Check:
+    """`1+1` on the other engine, where there is one."""
+    name = "cell (deno)"
+    try:
+        deno = find_deno()
+    except ConfigError as exc:
+        return Check(name, False, str(exc), "pip install 'cloche[deno]'", needed=False)
+    started = time.perf_counter()
+    try:
+        limits = cloche.Limits(wall_s=PROBE_DEADLINE_S)
+        with cloche.Sandbox(engine="deno", limits=limits) as box:
+            value = box.run("1 + 1").value
+    except (ClocheError, OSError, RuntimeError) as exc:
+        return Check(name, False, f"{type(exc).__name__}: {exc}", "cloche doctor --json has more", needed=False)
+    elapsed_ms = (time.perf_counter() - started) * 1000
+    text = f"Deno {deno.version} at {deno.program}: 1 + 1 gave {value!r} in {elapsed_ms:.0f} ms, start included"
+    return Check(name, value == 2, text, None if value == 2 else "cloche image verify", needed=False)
 
 
 def _version(distribution: str) -> str | None:

@@ -13,7 +13,16 @@ import cloche
 
 from ..runtime.errors import ImageError
 from . import exits
-from .checks import Check, check_cell, check_image, check_machine, check_packages
+from .checks import (
+    Check,
+    check_advisories,
+    check_cell,
+    check_deno_cell,
+    check_image,
+    check_machine,
+    check_packages,
+    has_deno,
+)
 from .prepare import prepare
 from .render import write_json
 from .terminal import write_text
@@ -30,15 +39,23 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one line 
 
     Exit code: 0 when sandboxes work here, 1 when something they need is missing.
     """
-    checks = [*check_machine(), *check_packages(), *check_image()]
+    checks = [*check_machine(), *check_packages(), *check_image(), *check_advisories()]
     if all(check.ok for check in checks if check.name in ("wasmtime", "image", "cache")):
         checks += _try_cells()
     with cloche.Runtime() as runtime:
-        walls = runtime.walls("process")
+        walls = runtime.walls("process", "wasmtime")
+        deno = [wall for wall in runtime.walls("process", "deno") if wall.active] if has_deno() else []
     works = all(check.ok for check in checks if check.needed)
     if as_json:
         records = [dataclasses.asdict(check) for check in checks]
-        write_json({"ok": works, "checks": records, "walls": [dataclasses.asdict(wall) for wall in walls]})
+        write_json(
+            {
+                "ok": works,
+                "checks": records,
+                "walls": [dataclasses.asdict(wall) for wall in walls],
+                "deno_walls": [wall.name for wall in deno],
+            }
+        )
     elif sys.stdout.isatty():
         _show_tables(checks, walls)
     else:
@@ -56,7 +73,7 @@ def _try_cells() -> list[Check]:
             checks.append(Check(f"cell ({isolation})", False, str(exc), "cloche image build"))
         else:
             checks.append(check_cell(isolation))
-    return checks
+    return [*checks, check_deno_cell()]
 
 
 def _write_lines(checks: Sequence[Check], walls: Sequence[Wall]) -> None:
@@ -70,7 +87,7 @@ def _show_tables(checks: Sequence[Check], walls: Sequence[Wall]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"ok": "green", "missing": "red", "absent": "yellow"}
+    colours = {"ok": "green", "missing": "red", "absent": "yellow", "warning": "yellow"}
     table = Table.grid(padding=(0, 2))
     for check in checks:
         mark = _mark(check)
@@ -85,7 +102,7 @@ def _show_tables(checks: Sequence[Check], walls: Sequence[Wall]) -> None:
 def _mark(check: Check) -> str:
     if check.ok:
         return "ok"
-    return "missing" if check.needed else "absent"
+    return "missing" if check.needed else "warning" if check.warns else "absent"
 
 
 def _advice(check: Check) -> str:

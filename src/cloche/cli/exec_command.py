@@ -16,6 +16,7 @@ import typer
 import cloche  # the public face: its names load on first use
 
 from ..runtime.errors import ClocheError, ConfigError, TimedOut
+from ..runtime.sandbox_core import check_options
 from . import exits
 from .failures import complain
 from .prepare import prepare
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cloche import Cell, Limits, Sandbox
 
 Isolation = Literal["process", "thread"]
+Engine = Literal["wasmtime", "deno"]
 MAX_SOURCE_BYTES = 64 * 1024 * 1024
 """More than any `Limits.code_bytes` allows; keeps an endless pipe on stdin from filling the memory."""
 
@@ -39,6 +41,7 @@ def execute(
     isolation: Annotated[
         Isolation, typer.Option(help="process: a worker of its own; thread: one wall fewer.")
     ] = "process",
+    engine: Annotated[Engine, typer.Option(help="What runs the interpreter: wasmtime, or V8 under Deno.")] = "wasmtime",
     deadline: Annotated[float | None, typer.Option(min=0.001, max=86_400, help="Seconds of wall-clock time.")] = None,
     memory_mb: Annotated[int | None, typer.Option(min=64, max=4095, help="MiB of memory for the guest.")] = None,
     tools: Annotated[list[str] | None, typer.Option(metavar="MODULE:FUNCTION", help="A host tool; repeatable.")] = None,
@@ -50,8 +53,9 @@ def execute(
     """
     try:
         source, granted, limits = read_source(code), load_tools(tools or ()), _limits(deadline, memory_mb)
-        prepare(isolation)
-        with cloche.Sandbox(tools=granted, limits=limits, isolation=isolation) as box:
+        check_options(engine, isolation)
+        prepare(isolation, engine)
+        with cloche.Sandbox(tools=granted, limits=limits, engine=engine, isolation=isolation) as box:
             cell = box.run(source, on_output=None if as_json else _streamed_from(box))
     except ClocheError as exc:
         raise typer.Exit(_report_failure(exc, as_json=as_json)) from exc

@@ -97,6 +97,24 @@ def verify_(
         raise typer.Exit(1)
 
 
+@app.command("sbom")
+def sbom_(
+    path: Annotated[Path | None, typer.Argument(help="An image; without it the one in use.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write it to this file.")] = None,
+) -> None:
+    """Print the image's bill of materials: parts, versions, licences and hashes, as CycloneDX JSON."""
+    from ..wasm_sandbox.image.sbom import sbom
+
+    try:
+        text = json.dumps(sbom(load_image(path or store.find_image())), indent=1)
+    except ClocheError as exc:
+        _fail(exc, False)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+
+
 @app.command("path")
 def path_(as_json: Json = False) -> None:
     """Print where the image in use is."""

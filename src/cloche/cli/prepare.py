@@ -25,7 +25,7 @@ _gate = threading.Lock()
 
 def start_early(arguments: Sequence[str]) -> None:
     """Begin what a sandbox of its own process needs, if these arguments lead to one. Errors wait for `prepare`."""
-    if "thread" in arguments or "--help" in arguments or len(arguments) < 2:
+    if "thread" in arguments or "deno" in arguments or "--help" in arguments or len(arguments) < 2:
         return
 
     threading.Thread(target=_prepare_quietly, name="cloche-early", daemon=True).start()
@@ -36,7 +36,7 @@ def _prepare_quietly() -> None:
         prepare("process")
 
 
-def prepare(isolation: Isolation) -> None:
+def prepare(isolation: Isolation, engine: str = "wasmtime") -> None:
     """Have the default runtime ready for a sandbox. Says on stderr what takes longer than a moment.
 
     Raises:
@@ -44,8 +44,9 @@ def prepare(isolation: Isolation) -> None:
     """
     with _gate:
         # Epoch checks only where there is no process to kill.
-        compiled_module(load_image(find_image()), epochs=isolation == "thread", progress=say)
-        default_core().source(isolation).prepare()
+        if engine == "wasmtime":
+            compiled_module(load_image(find_image()), epochs=isolation == "thread", progress=say)
+        default_core().source(isolation, engine).prepare()
 
 
 def say(sentence: str) -> None:

@@ -28,6 +28,7 @@ def cell_fields(cell: Cell | None, failure: Mapping[str, str] | None = None) -> 
         "artifacts": [_artifact_fields(artifact) for artifact in cell.artifacts],
         "limits": [dataclasses.asdict(hit) for hit in cell.limits],
         "usage": dataclasses.asdict(cell.usage),
+        "metadata": None if cell.metadata is None else cell.metadata.to_json(),
         "failure": failure,
     }
 

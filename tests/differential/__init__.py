@@ -1,0 +1,1 @@
+"""The same programs on both engines and on a native CPython."""

@@ -1,0 +1,1 @@
+"""Soak: many sandboxes of many tenants for many minutes, some of them hostile, some killed. `python -m tests.soak`."""

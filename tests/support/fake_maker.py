@@ -1,0 +1,97 @@
+"""Workers that are sockets and flags instead of processes, for tests of the pool."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from cloche.runtime.errors import WorkerCrashed
+from cloche.runtime.process_link import ProcessLink
+from cloche.runtime.protocol import PROTOCOL_VERSION, Hello, render
+
+HELLO = render(Hello(protocol_version=PROTOCOL_VERSION, engine="fake", image="0" * 64))
+
+
+class FakeProcess:
+    """Dies when it is told to, at once."""
+
+    failure: str | None = None
+    pid = None
+
+    def __init__(self) -> None:
+        self.exit_status: int | None = None
+        self.exited = False
+        self.callbacks: list[Callable[[], None]] = []
+
+    def kill(self) -> None:
+        self.die(-9)
+
+    def die(self, status: int) -> None:
+        if not self.exited:
+            self.exit_status = status
+            callbacks, self.callbacks = self.callbacks, []
+            for callback in callbacks:
+                callback()
+            self.exited = True
+
+    def wait(self, timeout_s: float) -> bool:
+        return self.exited
+
+    def wait_pid(self, timeout_s: float) -> int | None:
+        return self.pid
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        if self.exited:
+            callback()
+        else:
+            self.callbacks.append(callback)
+
+
+class FakeMaker:
+    """Counts what it makes. `broken`: workers die before they say hello."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.broken = 0
+        self.made: list[FakeProcess] = []
+        self.far_ends: list[socket.socket] = []
+        self.started = threading.Semaphore(0)
+
+    def start_worker(self) -> ProcessLink:
+        if not self.alive:
+            raise WorkerCrashed("the fork server is gone")
+        frames, far = socket.socketpair()
+        control, far_control = socket.socketpair()
+        process = FakeProcess()
+        self.made.append(process)
+        self.far_ends += [far, far_control]
+        link = ProcessLink(frames, control, process)
+        if self.broken:
+            self.broken -= 1
+            process.die(82)
+        else:
+            far.sendall(HELLO)
+        self.started.release()
+        return link
+
+    def close(self) -> None:
+        self.alive = False
+        for process in self.made:
+            process.kill()
+        for sock in self.far_ends:
+            sock.close()
+
+    @property
+    def living(self) -> int:
+        return sum(not process.exited for process in self.made)
+
+
+def wait_until(condition: Callable[[], bool], bound_s: float = 5.0) -> None:
+    """Let other threads work until it is so."""
+    give_up_at = time.monotonic() + bound_s
+    while not condition():
+        assert time.monotonic() < give_up_at
+        os.sched_yield()
