@@ -122,7 +122,7 @@ def _install(deno: Path, cache: Path) -> None:
         "install",
         "--frozen",
         "--quiet",
-        f"--config={HOST_DIR / 'deno.json'}",
+        f"--config={HOST_DIR / 'npm.json'}",
         f"--lock={HOST_DIR / 'deno.lock'}",
     ]
     try:

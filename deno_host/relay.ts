@@ -1,0 +1,214 @@
+/**
+ * One sandbox as its host sees it: whole frames in, whole frames out; the twin of `wasm_sandbox/relay.py`.
+ *
+ * It reads headers that the host wrote, passes on the frames that the guest builds after a look at their type, and
+ * adds what only it knows: CPU time, memory, artifacts, the file system.
+ */
+
+import { toByteString } from "./bytes.ts";
+import { FsError } from "./errno.ts";
+import { asciiJson, buildFrame, PREFIX_BYTES, splitAttachments, splitFrame } from "./framing.ts";
+import type { FileSystem } from "./fs_system.ts";
+import { type Guest, Refused, Trapped } from "./guest.ts";
+import { HostError } from "./host_error.ts";
+import {
+  type ArtifactInfo,
+  type Done,
+  type EngineLimit,
+  type FileDone,
+  PROTOCOL_VERSION,
+  type Ready,
+  type RunCell,
+  type Start,
+} from "./protocol.gen.ts";
+import { parseToWorker, unreachable } from "./records.ts";
+import type { World } from "./world.ts";
+
+const ARTIFACT_FOLDER = "/out";
+/** Of all paths in one header, as JSON: half of what a header may have. The files of further ones are left out. */
+const ARTIFACT_PATH_BYTES = 256 * 1024;
+const MIB = 1024 * 1024;
+const ONE_WAY = ["output", "tool_start", "tool_cancel", "guest_limit", "result"].map((kind) => `{"type":"${kind}"`);
+const WAIT = `{"type":"wait"`;
+const QUESTIONS = [`{"type":"tool_call"`, WAIT];
+const LONGEST_START = 32;
+const encoder = new TextEncoder();
+
+/** The ways out of a sandbox. */
+export interface Channel {
+  /** Pass a frame on. */
+  readonly send: (frame: Uint8Array) => void;
+  /** Pass a question on and return the host's answer. */
+  readonly ask: (frame: Uint8Array) => Uint8Array;
+  /** The request is over; its last frame comes next. */
+  readonly finish: () => void;
+  /** CPU time of this process in seconds. */
+  readonly cpuS: () => number;
+}
+
+/** Serves the host's requests with one guest. */
+export class GuestHost {
+  #open = false;
+
+  constructor(
+    private readonly guest: Guest,
+    private readonly world: World,
+    private readonly files: FileSystem,
+    private readonly channel: Channel,
+  ) {
+    guest.hostCall = (message) => this.#hostCall(message);
+  }
+
+  /** Serve one request and send the frame that ends it. Throws HostError when it is none. */
+  handle(frame: Uint8Array): void {
+    const { header, area } = splitFrame(frame);
+    const request = parseToWorker(header);
+    const parts = splitAttachments(area, request.attachments);
+    this.#open = true;
+    switch (request.type) {
+      case "start":
+        this.#start(request, frame);
+        break;
+      case "cell":
+        this.#cell(request, frame);
+        break;
+      case "write_file":
+        this.#fileRequest(() => this.files.writeFile(request.path, parts[0] ?? new Uint8Array(0)));
+        break;
+      case "read_file":
+        this.#fileRequest(() => this.files.readFile(request.path));
+        break;
+      case "list_files":
+        this.#fileRequest(() => encoder.encode(this.files.listFiles().join("\0")));
+        break;
+      case "tool_result":
+      case "wake":
+        throw new HostError(`${request.type} without a question`);
+      default:
+        unreachable(request);
+    }
+  }
+
+  /** Let the guest run one cell in private: the tenant's first then finds its code compiled. Leaves no trace. */
+  rehearse(): void {
+    this.guest.enter(buildFrame({ type: "noop", attachments: [] }));
+  }
+
+  // --- requests
+
+  #start(request: Start, frame: Uint8Array): void {
+    if (request.protocol_version !== PROTOCOL_VERSION) throw new HostError("another version of the protocol");
+    this.world.reseed(Uint8Array.fromHex(request.seed));
+    this.files.limit(request.files, request.file_bytes);
+    this.guest.limitMemory(request.memory_bytes);
+    this.guest.enter(frame);
+    const ready: Ready = { type: "ready", attachments: [] };
+    this.#end(ready);
+  }
+
+  #cell(request: RunCell, frame: Uint8Array): void {
+    const marker = this.files.generation;
+    this.files.quota.refused.clear();
+    this.guest.memoryRefused = 0;
+    const started = this.channel.cpuS();
+    let idle = this.guest.enter(frame);
+    while (idle.length > 0) idle = this.guest.enter(this.#question(idle));
+    const cpuS = Math.max(this.channel.cpuS() - started, 0);
+    this.#tellRefused();
+    const { found, parts, dropped } = this.#artifacts(marker, request.artifacts, request.artifact_bytes);
+    const done: Done = {
+      type: "done",
+      id: request.id,
+      cpu_s: cpuS,
+      memory_bytes: this.guest.memory.size,
+      artifacts: found,
+      artifacts_dropped: dropped,
+      attachments: parts.map((part) => part.length),
+    };
+    this.#end(done, parts);
+  }
+
+  #fileRequest(action: () => Uint8Array | void): void {
+    let error: string | null = null;
+    let parts: Uint8Array[] = [];
+    try {
+      const found = action();
+      if (found !== undefined) parts = [found];
+    } catch (failure) {
+      if (!(failure instanceof FsError)) throw failure;
+      error = failure.message;
+    }
+    const done: FileDone = { type: "file_done", error, attachments: parts.map((part) => part.length) };
+    this.#end(done, parts);
+  }
+
+  /** What the engine did not give the guest during this cell, whether or not the guest let it be seen. */
+  #tellRefused(): void {
+    for (const [limit, used] of this.files.quota.refused) this.#tellLimit(limit, used);
+    if (this.guest.memoryRefused > 0) this.#tellLimit("memory_mb", this.guest.memoryRefused / MIB);
+  }
+
+  #tellLimit(limit: EngineLimit["limit"], used: number): void {
+    const told: EngineLimit = { type: "engine_limit", limit, used, attachments: [] };
+    this.channel.send(buildFrame(told));
+  }
+
+  /** Files under /out that are new or changed since the marker, as many as the caps allow, and how many are left out. */
+  #artifacts(marker: number, count: number, size: number) {
+    const found: ArtifactInfo[] = [];
+    const parts: Uint8Array[] = [];
+    if (this.files.generation === marker) return { found, parts, dropped: 0 };
+    const changed = this.files.changedUnder(ARTIFACT_FOLDER, marker);
+    const total = changed.reduce((sum, file) => sum + file.size, 0);
+    if (changed.length > count) this.#tellLimit("artifacts", changed.length);
+    if (total > size) this.#tellLimit("artifact_bytes", total);
+    let pathBytes = ARTIFACT_PATH_BYTES;
+    for (const { path, size: length } of changed) {
+      const escaped = asciiJson(path).length;
+      if (found.length >= count || length > size || escaped > pathBytes) continue;
+      size -= length;
+      pathBytes -= escaped;
+      found.push({ path });
+      parts.push(this.files.readFile(path));
+    }
+    return { found, parts, dropped: changed.length - found.length };
+  }
+
+  #end(header: Ready | Done | FileDone, parts: readonly Uint8Array[] = []): void {
+    this.#open = false;
+    this.channel.finish();
+    this.channel.send(buildFrame(header, parts));
+  }
+
+  // --- the guest's side
+
+  /** A message of the guest: a frame of one of its own types, passed on as it is. */
+  #hostCall(message: Uint8Array): Uint8Array {
+    if (!this.#open || !isOneFrame(message)) throw new Refused();
+    if (startsWith(message, ONE_WAY)) {
+      this.channel.send(message);
+      return new Uint8Array(0);
+    }
+    if (startsWith(message, QUESTIONS)) return this.channel.ask(message);
+    throw new Refused();
+  }
+
+  /** Pass on what an idle guest waits for. It may only wait: anything else is a broken guest. */
+  #question(idle: Uint8Array): Uint8Array {
+    if (!isOneFrame(idle) || !startsWith(idle, [WAIT])) {
+      throw new Trapped("the guest's entry function returned something that is no `wait`");
+    }
+    return this.channel.ask(idle);
+  }
+}
+
+/** By its own length. Behind the first of two frames in one message a guest could hide what only a worker may say. */
+function isOneFrame(message: Uint8Array): boolean {
+  if (message.length < PREFIX_BYTES) return false;
+  return new DataView(message.buffer, message.byteOffset, 4).getUint32(0, true) === message.length - 4;
+}
+
+function startsWith(message: Uint8Array, starts: readonly string[]): boolean {
+  const text = toByteString(message.subarray(PREFIX_BYTES, PREFIX_BYTES + LONGEST_START));
+  return starts.some((start) => text.startsWith(start));
+}
