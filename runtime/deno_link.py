@@ -152,6 +152,4 @@ class DenoLink(ProcessLink):
             return BASE_BYTES
 
     def _limit(self, kind: int, value: int) -> None:
-        limit = getattr(self.process, "limit", None)
-        if limit is not None:
-            limit(kind, min(value, 2**31 - 1))
+        self.process.limit(kind, min(value, 2**31 - 1))

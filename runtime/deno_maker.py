@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from ..deno_host.find import ENVIRONMENT, FLAGS, find_deno, libraries
 from ..wasm_sandbox.jail.deno_profile import Exhibits
 from .deno_link import DenoLink
-from .errors import ConfigError
+from .errors import ConfigError, WorkerCrashed
 from .fork_server import ForkServer
 from .interpreter import WorkerProgram
 
 if TYPE_CHECKING:
+    from ..wasm_sandbox.image.deno_assets import DenoAssets
     from ..wasm_sandbox.image.load import Image
 
 LAUNCHER = "cloche.deno_host.launcher"
@@ -34,7 +35,7 @@ class DenoServer(ForkServer):
 
         script = host_script()
         self._reader = script.reader
-        self._assets = deno_assets(image)
+        self._assets: DenoAssets | None = deno_assets(image)
         main = os.path.realpath(script.main)
         program = WorkerProgram((_start(main),), LAUNCHER)
         super().__init__(program, without=without, entry=LAUNCHER, link=DenoLink)
@@ -47,7 +48,13 @@ class DenoServer(ForkServer):
         link.boot = self._boot
         return link
 
+    def close(self) -> None:
+        super().close()
+        self._assets = None  # it holds the image's file open
+
     def _boot(self) -> Iterator[bytes | memoryview]:
+        if self._assets is None:
+            raise WorkerCrashed("the launcher was closed")
         return self._assets.boot_frame(self._reader)
 
 

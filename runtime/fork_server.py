@@ -248,6 +248,9 @@ class ForkedProcess:
                 return
         self._server.request_kill(self.number)
 
+    def limit(self, kind: int, value: int) -> None:
+        self._server.request_limit(kind, self.number, value)
+
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from .errors import ClocheError
 from .limits import Limits
@@ -23,17 +23,11 @@ LOOK_S = 0.001
 _now = time.perf_counter
 
 
-class _State(NamedTuple):
-    """Replaced as a whole, so that another thread never sees half of a change."""
-
-    used: float
-    """CPU seconds of the guest up to the last look at the thread's clock."""
-    look_at: float
-    look_cpu: float
-    wall: float
-    """Seconds since that look in which the guest ran, before it went on for the last time."""
-    since: float | None
-    """When that was; None while the host works."""
+_State = tuple[float, float, float, float, float | None]
+"""CPU seconds of the guest up to the last look at the thread's clock; when that look was, on the wall clock and on the
+CPU clock; seconds since that look in which the guest ran, before it went on for the last time; when that was, None
+while the host works. A plain tuple, replaced as a whole: another thread never sees half of a change, and it is cheap.
+"""
 
 
 class GuestMeter:
@@ -41,27 +35,38 @@ class GuestMeter:
 
     def __init__(self) -> None:
         self._clock: int | None = None
-        self._state = _State(0.0, 0.0, 0.0, 0.0, None)
+        self._state: _State = (0.0, 0.0, 0.0, 0.0, None)
 
     def begin(self) -> None:
         """A request begins, on this thread."""
         clock_of = getattr(time, "pthread_getcpuclockid", None)
         self._clock = None if clock_of is None else clock_of(threading.get_ident())
         now = _now()
-        self._state = _State(0.0, now, time.thread_time(), 0.0, now)
+        self._state = (0.0, now, time.thread_time(), 0.0, now)
 
     def stop(self) -> None:
         """The host takes over; also at the end, twice if need be."""
         used, look_at, look_cpu, wall, since = self._state
         if since is not None:
             now = _now()
-            self._state = _looked(_State(used, look_at, look_cpu, wall + now - since, None), now)
+            wall += now - since
+            self._state = (used, look_at, look_cpu, wall, None)
+            if now - look_at >= LOOK_S:
+                self._look(now, None)
 
     def go_on(self) -> None:
         """Back to the guest."""
+        used, look_at, look_cpu, wall, _ = self._state
         now = _now()
-        used, look_at, look_cpu, wall, _ = _looked(self._state, now)
-        self._state = _State(used, look_at, look_cpu, wall, now)
+        self._state = (used, look_at, look_cpu, wall, now)
+        if now - look_at >= LOOK_S:
+            self._look(now, now)
+
+    def _look(self, now: float, since: float | None) -> None:
+        """Read the thread's clock: the guest's share is what passed while it ran, at most what the thread used."""
+        used, _, look_cpu, wall, _ = self._state
+        cpu = time.thread_time()
+        self._state = (used + min(wall, cpu - look_cpu), now, cpu, 0.0, since)
 
     def used_s(self) -> float:
         """CPU seconds of the guest in this request so far. Any thread."""
@@ -72,14 +77,6 @@ class GuestMeter:
             cpu = time.clock_gettime(clock) - look_cpu
             return used + max(0.0, min(cpu, wall + _now() - since))
         return used + wall
-
-
-def _looked(state: _State, now: float) -> _State:
-    """With the thread's clock read, if that was long ago. On the thread itself."""
-    if now - state.look_at < LOOK_S:
-        return state
-    cpu = time.thread_time()
-    return _State(state.used + min(state.wall, cpu - state.look_cpu), now, cpu, 0.0, None)
 
 
 class Metered(Protocol):

@@ -60,6 +60,10 @@ class WorkerProcess(Protocol):
         """SIGKILL. Any thread, any time, never blocks."""
         ...
 
+    def limit(self, kind: int, value: int) -> None:
+        """Move a resource limit (`MEMORY` in MiB, `CPU` in seconds), if it was made by one who can. Never blocks."""
+        ...
+
     def wait(self, timeout_s: float) -> bool:
         """Wait for its death; False if it still lives."""
         ...

@@ -90,7 +90,7 @@ class RuntimeCore:
         self.tool_threads = BoundedThreads(self.servers, config.tool_threads)
         self.tool_loop = ToolLoop()
         self._accounts = Accounts(config.caps(), self.servers)
-        self._sources: dict[Place, WorkerSource] = {place: source for place, source in (sources or {}).items()}
+        self._sources: dict[Place, WorkerSource] = dict[Place, WorkerSource]((sources or {}).items())
         self._pid = os.getpid()
         self._gate = threading.RLock()
         self._open: dict[Closable, Account | None] = {}

@@ -107,6 +107,9 @@ class SpawnedProcess:
     def kill(self) -> None:
         self._process.kill()  # never a stranger: `Popen` knows whether it has reaped the process
 
+    def limit(self, kind: int, value: int) -> None:
+        """Its own limits are its own: nothing is moved from outside."""
+
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)
 

@@ -22,6 +22,9 @@ PAGES = (
     "docs/cli.md",
     "docs/limits.md",
     "docs/tools.md",
+    "docs/agents.md",
+    "docs/models.md",
+    "docs/engines.md",
 )
 
 

@@ -52,7 +52,7 @@ def runtime_python(runtime: Runtime) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("names", nargs="*", help="modules such as test_json; all without any")
-    parser.add_argument("--isolation", choices=["process", "thread"], default="process")
+    parser.add_argument("--isolation", choices=["process", "thread", "deno"], default="process")
     parser.add_argument("--json", type=Path, default=Path("bench-results/conformance.json"))
     parser.add_argument("--page", type=Path, help="write the page for the docs here")
     return parser.parse_args()

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from tests.support.places import where
+
 from cloche import Cell, Limits, Runtime, TimedOut, WorkerCrashed
 from cloche.wasm_sandbox.image.load import load_image
 from cloche.wasm_sandbox.image.store import find_image
@@ -110,7 +112,7 @@ def _run_once(
         if stream == "stdout":
             heard.append(text)
 
-    with runtime.sandbox(isolation=isolation, limits=LIMITS) as box:
+    with runtime.sandbox(**where(isolation), limits=LIMITS) as box:
         box.write_file(ARCHIVE, files)
         request: dict[str, object] = {"modules": module.imports, "left_out": left_out, "loops": module.loops}
         return box.run(GUEST_SIDE.read_text(encoding="utf-8"), inputs={"request": request}, on_output=hear)

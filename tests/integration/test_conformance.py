@@ -55,6 +55,19 @@ def test_the_core_of_cpython_does_what_is_known_of_it(runtime: Runtime, tests: P
     check(runtime, tests, name, "process")
 
 
+@pytest.mark.deno
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", CORE.split())
+def test_the_core_does_the_same_on_the_engine_deno(runtime: Runtime, tests: Path, name: str) -> None:
+    check(runtime, tests, name, "deno")
+
+
+@pytest.mark.deno
+def test_a_module_does_the_same_on_the_engine_deno(runtime: Runtime, tests: Path) -> None:
+    check(runtime, tests, BRIEF[0], "deno")
+
+
 @pytest.mark.exhaustive
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["test_dict", "test_descr", "test_json", "test_sqlite3", "test_asyncio"])

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.pids import pid_of
 
 from cloche.runtime.errors import UsedAfterFork, WorkerCrashed
 from cloche.runtime.fork_server import ForkServer
@@ -118,7 +119,7 @@ def test_workers_die_with_their_fork_server_and_the_host_hears_of_it(server: For
     links = [server.start_worker() for _ in range(3)]
     for link in links:
         link.wait_hello(10)
-    with watched([link.pid or 0 for link in links]) as pidfds:
+    with watched([pid_of(link) for link in links]) as pidfds:
         os.kill(server.pid, signal.SIGKILL)
         assert all_die(pidfds)
     with pytest.raises(WorkerCrashed):
@@ -229,7 +230,7 @@ def test_many_live_at_once_and_each_answers(server: ForkServer) -> None:
         link.wait_hello(20)
     for link in links:
         run(link, "nothing")
-    assert sorted(link.pid or 0 for link in links) == sorted(children(server.pid))
+    assert sorted(pid_of(link) for link in links) == sorted(children(server.pid))
     for link in links:
         link.kill()
     for link in links:

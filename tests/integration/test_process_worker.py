@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.pids import pid_of
 
 from cloche.runtime.errors import ConfigError, ImageError, PoolExhausted, ProtocolError, WorkerCrashed
 from cloche.runtime.fork_server import ForkServer
@@ -136,7 +137,7 @@ def test_interrupts_without_a_request_hit_none(link: ProcessLink) -> None:
 
 def test_a_thousand_interrupts_do_not_block_the_one_who_sends_them(link: ProcessLink) -> None:
     thread, ended = when_asked(link, "stubborn")
-    os.kill(link.pid or 0, signal.SIGSTOP)
+    os.kill(pid_of(link), signal.SIGSTOP)
     for _ in range(5_000):
         link.interrupt()
     link.kill()
@@ -198,7 +199,7 @@ def test_half_a_frame_waits_until_the_worker_is_killed(link: ProcessLink) -> Non
 
 
 def test_a_write_to_a_worker_that_does_not_read_ends_with_the_kill(link: ProcessLink) -> None:
-    os.kill(link.pid or 0, signal.SIGSTOP)
+    os.kill(pid_of(link), signal.SIGSTOP)
     thread, ended = when_asked(link, "x" * 3_000_000)
     link.kill()
     thread.join(5)

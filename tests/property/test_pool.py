@@ -38,6 +38,9 @@ class Process:
         self.exited = False
         self._callbacks: list[Callable[[], None]] = []
 
+    def limit(self, kind: int, value: int) -> None:
+        """There is no process to limit."""
+
     def kill(self) -> None:
         if not self.exited:
             callbacks, self._callbacks = self._callbacks, []

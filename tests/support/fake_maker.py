@@ -26,6 +26,9 @@ class FakeProcess:
         self.exited = False
         self.callbacks: list[Callable[[], None]] = []
 
+    def limit(self, kind: int, value: int) -> None:
+        """There is no process to limit."""
+
     def kill(self) -> None:
         self.die(-9)
 

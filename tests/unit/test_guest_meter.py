@@ -84,8 +84,7 @@ class Link:
 
     def __init__(self, used_s: float) -> None:
         self.meter = GuestMeter()
-        state = self.meter._state  # pyright: ignore[reportPrivateUsage]
-        self.meter._state = state._replace(used=used_s)  # pyright: ignore[reportPrivateUsage]
+        self.meter._state = (used_s, 0.0, 0.0, 0.0, None)  # pyright: ignore[reportPrivateUsage]
         self.gone = False
         self.error: ClocheError | None = None
 

@@ -13,7 +13,7 @@ from cloche.runtime.config import RuntimeConfig, config_from_environment
 from cloche.runtime.errors import ConfigError, WallMissing
 from cloche.runtime.policy import Policy
 from cloche.runtime.runtime import Runtime
-from cloche.runtime.walls import NAMES, Wall, require, walls_around
+from cloche.runtime.walls import NAMES, Wall, deno_walls, require, walls_around
 from cloche.wasm_sandbox.jail import landlock, report, rlimits
 from cloche.wasm_sandbox.jail.report import PURPOSES, REPORT_BYTES, Record, Report, all_missing, decode, encode
 
@@ -119,7 +119,8 @@ def test_thread_isolation_is_refused_where_walls_are_required() -> None:
 
 
 def test_all_walls_can_be_required() -> None:
-    assert {wall.name for wall in walls_around("process", all_missing("x"))} == NAMES
+    walls = [*walls_around("process", all_missing("x")), *deno_walls(all_missing("x"))]
+    assert {wall.name for wall in walls} == NAMES
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

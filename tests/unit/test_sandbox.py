@@ -185,7 +185,9 @@ def test_an_input_that_cannot_cross_leaves_the_sandbox_usable(runtime: Runtime) 
         assert box.run("1").ok
 
 
-@pytest.mark.parametrize(("option", "word"), [({"engine": "deno"}, "later"), ({"engine": "v9"}, "v9")])
+@pytest.mark.parametrize(
+    ("option", "word"), [({"engine": "deno", "isolation": "thread"}, "of its own"), ({"engine": "v9"}, "v9")]
+)
 def test_an_engine_that_is_not_there_is_refused(runtime: Runtime, option: dict[str, str], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         runtime.sandbox(**option)  # type: ignore[arg-type]

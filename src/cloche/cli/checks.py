@@ -82,16 +82,13 @@ def check_packages() -> Iterator[Check]:
         found or "missing",
         None if fits else f"pip install wasmtime=={wanted or '50.0.1'}",
     )
-    for name, extra, what in (
-        ("litellm", "litellm", "hosted models"),
-        ("deno", "deno", 'the engine "deno" and building an image'),
-    ):
+    for name, what in (("litellm", "hosted models"), ("deno", 'the engine "deno" and building an image')):
         there = _version(name) or (shutil.which(name) and "on PATH")
         yield Check(
             name,
             bool(there),
             str(there or f"not installed; needed only for {what}"),
-            None if there else f"pip install 'cloche[{extra}]'",
+            None if there else f"pip install 'cloche[{name}]'",
             needed=False,
         )
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -34,6 +34,9 @@ def build(
     compile_now: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Compile it for this machine as well.")
     ] = True,
+    engine: Annotated[
+        Literal["wasmtime", "deno"], typer.Option(help="deno: make the scripts of that engine's host as well.")
+    ] = "wasmtime",
     as_json: Json = False,
 ) -> None:
     """Build the image from its pinned sources. Two minutes the first time, seconds after that."""
@@ -45,6 +48,8 @@ def build(
         if compile_now:
             for epochs in (False, True):
                 compiled.compiled_module(image, epochs, _progress)
+        if engine == "deno":
+            prepare_deno(image)
     except ClocheError as exc:
         _fail(exc, as_json)
     text = str(path)
@@ -123,6 +128,19 @@ def path_(as_json: Json = False) -> None:
     except ClocheError as exc:
         _fail(exc, as_json)
     _print({"path": str(path)}, str(path), as_json)
+
+
+def prepare_deno(image: Image) -> None:
+    """What a first worker of the engine "deno" would have to wait for; both engines run the same image.
+
+    Raises:
+        ImageError: the image does not suit it, or Deno is missing.
+    """
+    from ..wasm_sandbox.image.deno_assets import deno_assets
+    from ..wasm_sandbox.image.deno_script import host_script
+
+    deno_assets(image)
+    _progress(f"the scripts of the engine deno are in {host_script().main.parent}")
 
 
 def _described(image: Image) -> dict[str, Any]:

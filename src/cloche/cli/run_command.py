@@ -28,7 +28,7 @@ from .tools import load_tools
 if TYPE_CHECKING:
     from ..agents.code_agent import CodeAgent
     from ..agents.model import Model
-    from ..agents.result import RunResult, Step
+    from ..agents.result import ActionStep, RunResult
 
 app = typer.Typer()
 
@@ -127,7 +127,7 @@ def _fields(result: RunResult) -> dict[str, object]:
     }
 
 
-def _step_fields(step: Step) -> dict[str, object]:
+def _step_fields(step: ActionStep) -> dict[str, object]:
     return {
         "number": step.number,
         "thought": step.thought,
