@@ -58,6 +58,7 @@ soak: image ## Good, bad and malicious sandboxes of 8 tenants at once, workers k
 
 wheel: image ## Build sdist and wheel (with the image inside) into dist/
 	@rm -rf build dist
+	@$(RUN) -P -c "from cloche.wasm_sandbox.image.deno_script import pack_scripts; pack_scripts()"
 	@# two builds: a wheel made from the sdist would lack the image
 	@$(RUN) -P -m build --no-isolation --outdir dist --sdist . >/dev/null && $(RUN) -P -m build --no-isolation --outdir dist --wheel . >/dev/null
 	@ls -l dist
@@ -67,5 +68,5 @@ lock: setup ## Resolve requirements/dev.txt and requirements/pyright.lock anew (
 
 clean: ## Remove what the targets made, .venv included
 	rm -rf .venv build dist bench-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .image-build
-	rm -f wasm_sandbox/image.wasm wasm_sandbox/image.wasm.inputs
+	rm -f wasm_sandbox/image.wasm wasm_sandbox/image.wasm.inputs wasm_sandbox/deno_scripts.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -64,6 +64,45 @@ class Conversation(Runnable):
             self._check()
             self._messages = tuple(messages)
 
+    def to_json(self) -> str:
+        """Messages and results as versioned JSON text (docs/memory.md). What is in the sandbox is not in it.
+
+        Raises:
+            SandboxBusy: a run goes on.
+            MemoryFileError: an output is no plain data.
+        """
+        from .memory import conversation_to_json
+
+        with self._gate:
+            if self._busy:
+                raise SandboxBusy("a run of this conversation goes on; wait for it or cancel it")
+            messages, results = self._messages, tuple(self._results)
+        return conversation_to_json(messages, results)
+
+    @classmethod
+    def from_json(
+        cls, agent: Agent, data: str | bytes, *, tenant: str | None = None, max_bytes: int = 64 * 1024 * 1024
+    ) -> Conversation:
+        """A conversation that goes on where the saved one was. Runs nothing.
+
+        The system prompt is this agent's own, whatever the text says. The sandbox is a fresh one, without the variables
+        and inputs of before; if code had run, the model is told at the next run.
+
+        Raises:
+            MemoryFileError: the text is none of `to_json`'s, is another version's, or is larger than `max_bytes`.
+        """
+        from .memory import conversation_from_json
+
+        messages, results = conversation_from_json(data, max_bytes=max_bytes)
+        made = cls(agent, tenant=tenant)
+        if messages:
+            said = [message for message in messages if message.role != "system"]
+            made._messages = (Message("system", agent.system_prompt), *said)
+        made._results = list(results)
+        if made._home is not None:
+            made._home.replaced = any(step.cell is not None for result in results for step in result.steps)
+        return made
+
     def close(self) -> None:
         """Close the sandbox; blocks. Idempotent.
 

@@ -4,6 +4,7 @@
     ├── ParsingError          a reply of the model holds no code that may be run
     ├── BudgetExceeded        a reservation does not fit the budget; inside a run it becomes the stop reason `budget`
     ├── AnswerRejected        the answer failed its checks or its type too often
+    ├── MemoryFileError       a run cannot be saved, or a saved one is not what this release reads
     └── ModelError            the model gave no usable reply
         ├── ModelUnavailable  no answer after all retries: network, timeout, 5xx
         ├── ModelRateLimited  429 after all retries; says when to come back
@@ -63,6 +64,15 @@ class AnswerRejected(AgentError):
     """
 
     code = "answer_rejected"
+
+
+class MemoryFileError(AgentError):
+    """A run or conversation cannot be saved as it is, or a text is not one that this release has saved.
+
+    The message says where and what to do. Nothing of the text was kept.
+    """
+
+    code = "memory_file"
 
 
 class ModelError(AgentError):

@@ -25,6 +25,7 @@ from .hooks import Veto
 from .messages import Message
 from .observation import did_not_compile
 from .result import ActionStep, FinalAnswerStep, PlanningStep, RunResult, StopReason
+from .run_logs import log_end, log_failure, log_start, log_step
 from .state import RunState, run_in_context
 from .tool_actor import ToolActor
 from .tracing import Operation, Outcome
@@ -74,16 +75,19 @@ class Run:
             facts["parent_run_id"] = parent.run_id
         operation = Operation(kind="invoke_agent", name=self._spec.name, run_id=state.run_id, step=0, facts=facts)
         end = tracer.begin(operation) if tracer is not None else _nothing
+        log_start(state.run_id, self._spec.name, len(self._spec.tools))
         try:
             result = state.finish(await self._within_deadline())
         except BaseException as exc:
             if isinstance(exc, AgentError):
                 exc.result = state.finish("error")
             end(Outcome(error=exc))
+            log_failure(state.run_id, exc)
             raise
         finally:
             variable.reset(token)
         end(Outcome(facts={"result": result}))
+        log_end(result)
         state.emit(RunFinished(result))
         return result
 
@@ -155,6 +159,7 @@ class Run:
         state.trace.append(step)
         state.messages.extend(told)
         state.emit(StepFinished(step))
+        log_step(state.run_id, step)
         await tell(state, step)
         self._count_rejection(step)
         return step

@@ -144,3 +144,26 @@ class RunResult:
     def metadata(self) -> Metadata | None:
         """Versions, image and walls of the sandbox, as its last cell says. None for a run that executed no code."""
         return next((step.cell.metadata for step in reversed(self.steps) if step.cell is not None), None)
+
+    def to_json(self) -> str:
+        """All of it as versioned JSON text (docs/memory.md); `from_json` gives an equal result back.
+
+        An output of `output_type` is saved as the plain data that it consists of.
+
+        Raises:
+            MemoryFileError: the output holds something that is no plain data.
+        """
+        from .memory import run_to_json
+
+        return run_to_json(self)
+
+    @classmethod
+    def from_json(cls, data: str | bytes, *, max_bytes: int = 64 * 1024 * 1024) -> RunResult:
+        """The result of a text of `to_json`. Runs nothing, and trusts nothing in it.
+
+        Raises:
+            MemoryFileError: the text is no such thing, is another version's, or is larger than `max_bytes`.
+        """
+        from .memory import run_from_json
+
+        return run_from_json(data, max_bytes=max_bytes)

@@ -22,6 +22,8 @@ FLAGS = (
     "--v8-flags=--disallow-code-generation-from-strings,--stack-size=60000,--wasm-tiering-budget=200000000",
 )  # fmt: skip
 """No `--allow-*`: no permission at all."""
+FFI_FLAGS = (*FLAGS[:-1], "--v8-flags=--stack-size=60000,--wasm-tiering-budget=200000000")
+"""A guest with JavaScript may make code from strings: Pyodide's `run_js` does, and `import()` could anyway."""
 ENVIRONMENT = {"DENO_DIR": "/proc/nonexistent", "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
 """Constants of ours: without a place for its cache, which need not exist, Deno does not start."""
 INSTALL = "install it with: pip install 'cloche[deno]'"

@@ -11,11 +11,11 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-from ..runtime.errors import ImageError
+from ..runtime.errors import ConfigError, ImageError
 from . import HOST_DIR
+from .find import find_deno
 
 PYODIDE_VERSION = "314.0.7"
 BINARYEN_VERSION = "132.0.0"
@@ -75,12 +75,15 @@ def fetch_inputs(cache: Path, progress: Callable[[str], None]) -> NpmInputs:
 
 
 def deno_executable() -> Path:
-    """The Deno of the `deno` wheel."""
+    """The Deno that runs the tools: that of the wheel, or else one on PATH of the release that cloche knows.
+
+    Raises:
+        ImageError: there is none.
+    """
     try:
-        wheel = import_module("deno")
-    except ImportError:
-        raise ImageError("building an image needs Deno; install it with: pip install 'cloche[build]'") from None
-    return Path(str(wheel.find_deno_bin()))
+        return Path(find_deno().program)
+    except ConfigError as exc:
+        raise ImageError(f"this needs Deno 2.9; install it with: pip install 'cloche[build]' ({exc})") from exc
 
 
 def run_tool(inputs: NpmInputs, tool: str, arguments: Sequence[str], workspace: Path) -> None:

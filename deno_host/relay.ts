@@ -34,6 +34,17 @@ const QUESTIONS = [`{"type":"tool_call"`, WAIT];
 const LONGEST_START = 32;
 const encoder = new TextEncoder();
 
+/** The interpreter as the relay uses it: the default one, or the full Pyodide (ffi_guest.ts). */
+export interface Interpreter extends Pick<Guest, "enter" | "hostCall" | "limitMemory" | "memoryRefused"> {
+  readonly memory: { readonly size: number };
+}
+
+/** Its files. */
+export interface Files
+  extends Pick<FileSystem, "changedUnder" | "generation" | "limit" | "listFiles" | "readFile" | "writeFile"> {
+  readonly quota: Pick<FileSystem["quota"], "refused">;
+}
+
 /** The ways out of a sandbox. */
 export interface Channel {
   /** Pass a frame on. */
@@ -46,14 +57,16 @@ export interface Channel {
   readonly cpuS: () => number;
 }
 
+type Cell = Generator<Uint8Array, void, Uint8Array>;
+
 /** Serves the host's requests with one guest. */
 export class GuestHost {
   #open = false;
 
   constructor(
-    private readonly guest: Guest,
+    private readonly guest: Interpreter,
     private readonly world: World,
-    private readonly files: FileSystem,
+    private readonly files: Files,
     private readonly channel: Channel,
   ) {
     guest.hostCall = (message) => this.#hostCall(message);
@@ -61,6 +74,20 @@ export class GuestHost {
 
   /** Serve one request and send the frame that ends it. Throws HostError when it is none. */
   handle(frame: Uint8Array): void {
+    const cell = this.#serve(frame);
+    if (cell === undefined) return;
+    for (let step = cell.next(); !step.done;) step = cell.next(this.channel.ask(step.value));
+  }
+
+  /** The same for an interpreter in whose realm something may happen while it is idle: `answer` says when to go on. */
+  async handleIdling(frame: Uint8Array, answer: (idle: Uint8Array) => Promise<Uint8Array>): Promise<void> {
+    const cell = this.#serve(frame);
+    if (cell === undefined) return;
+    for (let step = cell.next(); !step.done;) step = cell.next(await answer(step.value));
+  }
+
+  /** A cell is left to the caller, because it may idle: see `#cell`. */
+  #serve(frame: Uint8Array): Cell | undefined {
     const { header, area } = splitFrame(frame);
     const request = parseToWorker(header);
     const parts = splitAttachments(area, request.attachments);
@@ -70,8 +97,7 @@ export class GuestHost {
         this.#start(request, frame);
         break;
       case "cell":
-        this.#cell(request, frame);
-        break;
+        return this.#cell(request, frame);
       case "write_file":
         this.#fileRequest(() => this.files.writeFile(request.path, parts[0] ?? new Uint8Array(0)));
         break;
@@ -87,11 +113,12 @@ export class GuestHost {
       default:
         unreachable(request);
     }
+    return undefined;
   }
 
-  /** Let the guest run one cell in private: the tenant's first then finds its code compiled. Leaves no trace. */
-  rehearse(): void {
-    this.guest.enter(buildFrame({ type: "noop", attachments: [] }));
+  /** Let the guest run a cell in private: the tenant's first then finds its code compiled. Leaves no trace. */
+  rehearse(number = 0): void {
+    this.guest.enter(buildFrame({ type: "noop", number, attachments: [] }));
   }
 
   // --- requests
@@ -106,13 +133,14 @@ export class GuestHost {
     this.#end(ready);
   }
 
-  #cell(request: RunCell, frame: Uint8Array): void {
+  /** Yields what an idle guest waits for, and takes the answer. */
+  *#cell(request: RunCell, frame: Uint8Array): Cell {
     const marker = this.files.generation;
     this.files.quota.refused.clear();
     this.guest.memoryRefused = 0;
     const started = this.channel.cpuS();
     let idle = this.guest.enter(frame);
-    while (idle.length > 0) idle = this.guest.enter(this.#question(idle));
+    while (idle.length > 0) idle = this.guest.enter(yield onlyWait(idle));
     const cpuS = Math.max(this.channel.cpuS() - started, 0);
     this.#tellRefused();
     const { found, parts, dropped } = this.#artifacts(marker, request.artifacts, request.artifact_bytes);
@@ -192,14 +220,12 @@ export class GuestHost {
     if (startsWith(message, QUESTIONS)) return this.channel.ask(message);
     throw new Refused();
   }
+}
 
-  /** Pass on what an idle guest waits for. It may only wait: anything else is a broken guest. */
-  #question(idle: Uint8Array): Uint8Array {
-    if (!isOneFrame(idle) || !startsWith(idle, [WAIT])) {
-      throw new Trapped("the guest's entry function returned something that is no `wait`");
-    }
-    return this.channel.ask(idle);
-  }
+/** An idle guest may only wait: anything else is a broken guest. */
+function onlyWait(idle: Uint8Array): Uint8Array {
+  if (isOneFrame(idle) && startsWith(idle, [WAIT])) return idle;
+  throw new Trapped("the guest's entry function returned something that is no `wait`");
 }
 
 /** By its own length. Behind the first of two frames in one message a guest could hide what only a worker may say. */

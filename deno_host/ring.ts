@@ -65,6 +65,11 @@ export class Inbox {
     return frame;
   }
 
+  /** The host closed stdin; what it sent before may still be there. */
+  get hostIsGone(): boolean {
+    return this.#counter(CELLS.closed) !== 0;
+  }
+
   /** The next request. From here on an interrupt is the guest's. */
   readRequest(): Uint8Array {
     const frame = this.read();

@@ -1,12 +1,13 @@
-"""An agent with one tool. CLOCHE_MODEL=name (LiteLLM's), and CLOCHE_BASE_URL for an OpenAI-compatible endpoint."""
+"""An agent with one tool. `--model NAME` runs it live; else the model's words are scripted."""
 
 from __future__ import annotations
 
-import os
+from _models import chosen_model, code
 
-from cloche import CodeAgent, LiteLLMModel, Model, OpenAIModel, RunResult, tool
+from cloche import CodeAgent, Model, RunResult, tool
 
 PRICES = {"tea": 3.5, "milk": 1.25, "bread": 2.8}
+SCRIPT = [code("final_answer(get_price('tea') + get_price('milk'))")]
 
 
 @tool
@@ -25,8 +26,7 @@ def solve(model: Model) -> RunResult:
 
 
 def main() -> None:
-    name, base_url = os.environ["CLOCHE_MODEL"], os.environ.get("CLOCHE_BASE_URL")
-    result = solve(OpenAIModel(name, base_url=base_url) if base_url else LiteLLMModel(name))
+    result = solve(chosen_model(SCRIPT))
     print(result.output, result.stop_reason, result.usage)
 
 

@@ -1,8 +1,10 @@
-"""What a run tells while it goes on, and how to stop it. The model's words are scripted, so this needs no endpoint."""
+"""What a run tells while it goes on, and how to stop it. `--model NAME` runs it live."""
 
 from __future__ import annotations
 
-from cloche import CodeAgent, Model, ScriptedModel
+from _models import chosen_model
+
+from cloche import CodeAgent, Model
 from cloche.agents.events import CodeParsed, OutputChunk, RunFinished, StepFinished
 
 SCRIPT = [
@@ -32,4 +34,4 @@ def watch(model: Model) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*watch(ScriptedModel(SCRIPT)), sep="\n")
+    print(*watch(chosen_model(SCRIPT)), sep="\n")

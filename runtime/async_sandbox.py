@@ -43,12 +43,13 @@ class AsyncSandbox:
     Use it with `async with`, which starts it. Safe to use from many tasks, one request at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # options of a public constructor, all by keyword
         self,
         *,
         tools: Iterable[Tool | Callable[..., object]] = (),
         limits: Limits | None = None,
         engine: str | None = None,
+        engine_options: Mapping[str, object] | None = None,
         isolation: str = "process",
         tenant: str | None = None,
         runtime: Runtime | AsyncRuntime | None = None,
@@ -59,7 +60,7 @@ class AsyncSandbox:
             ConfigError: an option or a tool cannot be.
         """
         check_options(engine, isolation)
-        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation, tenant, engine)
+        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation, tenant, engine, engine_options)
         self._finalizer = weakref.finalize(self, core.left_open, type(self).__name__)
         self._finalizer.atexit = False  # at exit the runtime ends every worker
 
@@ -139,7 +140,7 @@ class AsyncSandbox:
         return self._core.state is not State.OPEN
 
     async def _start(self) -> None:
-        source = self._core.runtime.source(self._core.isolation, self._core.engine)
+        source = self._core.source
         if not source.prepared:  # may compile the image for a minute, the first time on a machine
             await anyio.to_thread.run_sync(source.prepare, abandon_on_cancel=True)
         await _settled(self._core.begin_start())

@@ -31,6 +31,10 @@ RESIDENT_BYTES = 224 * MIB
 CPU_AHEAD = 2
 """The kernel's cap is moved for so many cells at once; the host's own watch is finer."""
 SEND_BUFFER_BYTES = 1 * MIB
+EXTRA_GRACE_S = 0.3
+"""V8 compiles the guest's way out of a cell when it first goes there: up to 0.2 s on a busy machine."""
+PID_NOTICE_S = 1.0
+"""The launcher tells the pid within microseconds of the start."""
 
 BootFrame = Callable[[], Iterable[bytes | memoryview]]
 
@@ -38,6 +42,7 @@ BootFrame = Callable[[], Iterable[bytes | memoryview]]
 class DenoLink(ProcessLink):
     """One Deno process. Its control channel is its standard error: last words, and nothing from us."""
 
+    extra_grace_s = EXTRA_GRACE_S
     extra_resident_bytes = RESIDENT_BYTES
 
     def __init__(self, frames: socket.socket, control: socket.socket, process: WorkerProcess) -> None:
@@ -133,9 +138,9 @@ class DenoLink(ProcessLink):
 
     def _allow_cpu(self) -> None:
         """CPU time for this request, in steps of a few, so that most requests cost a look at the clock."""
-        if self.cpu_allowed_s is None or self.pid is None:
+        if self.cpu_allowed_s is None or (pid := self._known_pid()) is None:
             return
-        used_s = cpu_seconds(self.pid)
+        used_s = cpu_seconds(pid)
         if used_s is None or used_s + self.cpu_allowed_s + 1 <= self._cpu_cap_s:
             return
         self._cpu_cap_s = math.ceil(used_s + CPU_AHEAD * self.cpu_allowed_s) + CPU_SLACK_S
@@ -143,13 +148,18 @@ class DenoLink(ProcessLink):
 
     def _mapped_bytes(self) -> int:
         """Writable memory that the worker has mapped before its tenant came."""
-        if self.pid is None:
+        pid = self._known_pid()
+        if pid is None:
             return BASE_BYTES
         try:
-            with open(f"/proc/{self.pid}/statm", "rb") as file:
+            with open(f"/proc/{pid}/statm", "rb") as file:
                 return int(file.read(200).split()[5]) * os.sysconf("SC_PAGE_SIZE")
         except (OSError, IndexError, ValueError):
             return BASE_BYTES
+
+    def _known_pid(self) -> int | None:
+        """Its `hello` may be here before the launcher's word of its birth, which comes on another channel."""
+        return self.pid or self.process.wait_pid(PID_NOTICE_S)
 
     def _limit(self, kind: int, value: int) -> None:
         self.process.limit(kind, min(value, 2**31 - 1))

@@ -218,7 +218,7 @@ class Execution(Generic[T]):
     def _climb(self, rung: int) -> float | None:
         if rung == 0:
             self._ask_to_stop(self._why or Why.DEADLINE)
-            return INTERRUPT_GRACE_S
+            return INTERRUPT_GRACE_S + self._link.extra_grace_s
         if rung == 1:
             return TRAP_GRACE_S if self._link.trap() else 0.0
         if rung == 2:
@@ -306,8 +306,14 @@ class Execution(Generic[T]):
 
     def _translated(self, exc: BaseException) -> BaseException:
         """The error for a request that broke off: by our own hand where we climbed the ladder, else as it came."""
-        if not isinstance(exc, WorkerCrashed) or self._rung < 1:
+        if not isinstance(exc, WorkerCrashed):
             return exc
+        if self._rung < 1:
+            if self._work.partial() is None:
+                return exc  # no cell ran: a worker that could not start is nothing that reset() helps
+            advised = WorkerCrashed(f"{exc}; reset() starts the sandbox afresh", exit_status=exc.exit_status)
+            advised.__cause__ = exc
+            return advised
         if self._why is Why.CLOSED:
             return SandboxClosed("the sandbox was closed while the cell ran")
         return self._timed_out(state_kept=False, cause=exc)
@@ -319,9 +325,9 @@ class Execution(Generic[T]):
 
     def _timed_out(self, *, state_kept: bool, cause: BaseException | None = None) -> TimedOut:
         used = time.monotonic() - self._started
-        fate = "the sandbox kept its state" if state_kept else "the sandbox was stopped and its state is gone"
+        fate = "kept its state" if state_kept else "was stopped and its state is gone, reset() starts it afresh"
         error = TimedOut(
-            f"not done within {self._allowed_s:g} s; {fate}",
+            f"not done within {self._allowed_s:g} s; the sandbox {fate}",
             used=used,
             allowed=self._allowed_s,
             state_kept=state_kept,

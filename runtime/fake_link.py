@@ -44,6 +44,8 @@ MAX_FRAME_BYTES = 2**32
 class FakeLink:
     """A scripted worker. Counts what was done to it, for tests to look at."""
 
+    extra_grace_s: float = 0.0
+
     def __init__(self, *scripts: Script, can_trap: bool = False) -> None:
         self._scripts = scripts or (answer(None),)
         self._can_trap = can_trap

@@ -32,6 +32,11 @@ class WorkerLink(Protocol):
     """One worker, leased to one sandbox for the rest of its life."""
 
     @property
+    def extra_grace_s(self) -> float:
+        """How much longer than others its guest may take to answer an interrupt."""
+        ...
+
+    @property
     def exit_status(self) -> int | None:
         """Exit code of the worker, negative for a signal; None while it lives or where there is no process."""
         ...
@@ -111,6 +116,10 @@ class LeasedLink:
         self._gate = threading.Lock()
         self._link: WorkerLink | None = None
         self._gone = False
+
+    @property
+    def extra_grace_s(self) -> float:
+        return 0.0 if self._link is None else self._link.extra_grace_s
 
     @property
     def exit_status(self) -> int | None:

@@ -105,6 +105,8 @@ class ProcessLink:
         """The cap of that cgroup; set when the worker is leased."""
         process.on_exit(self._wake_reader)
 
+    extra_grace_s: float = 0.0
+    """See `WorkerLink.extra_grace_s`."""
     extra_resident_bytes: int = 0
     """What an idle worker of its engine has in memory beyond one of the engine "wasmtime"."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..wasm_sandbox.jail.cgroup import find_home
 from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig
+from .engine_options import EngineOptions
 from .errors import WallMissing, WorkerCrashed
 from .limits import MIB, Limits
 from .links import WorkerLink
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 class ProcessSource:
     """The workers of one runtime. Safe to use from any thread."""
 
-    def __init__(self, config: RuntimeConfig, engine: str = "wasmtime") -> None:
+    def __init__(self, config: RuntimeConfig, engine: str = "wasmtime", options: EngineOptions | None = None) -> None:
         self._config = config
         self._engine = engine
+        self._js_ffi = options is not None and options.js_ffi
         self._gate = threading.Lock()
         self._first: WorkerMaker | None = None
         self._pool = WorkerPool(self._make, warm=config.warm_workers, max_workers=config.max_workers)
@@ -84,7 +86,9 @@ class ProcessSource:
             first.close()
 
     def _around(self, records: Sequence[Record]) -> list[Wall]:
-        return deno_walls(records) if self._engine == "deno" else walls_around("process", records)
+        if self._engine == "deno":
+            return deno_walls(records, js_ffi=self._js_ffi)
+        return walls_around("process", records)
 
     def _make(self) -> WorkerMaker:
         """The prepared one the first time; another when that has died."""
@@ -95,7 +99,7 @@ class ProcessSource:
     def _new_maker(self) -> WorkerMaker:
         """Raises WallMissing where it does not have what the policy requires."""
         image = image_to_run(self._config.image)
-        maker = GroupedMaker(_maker(self._engine, image), *find_home(self._config.cgroup))
+        maker = GroupedMaker(_maker(self._engine, image, js_ffi=self._js_ffi), *find_home(self._config.cgroup))
         self._walls, self._image, self._metadata = maker.walls, image, None
         try:
             require(self._config.policy.require_walls, self._around(maker.walls))
@@ -105,12 +109,12 @@ class ProcessSource:
         return maker
 
 
-def _maker(engine: str, image: Image) -> JailedMaker:
+def _maker(engine: str, image: Image, *, js_ffi: bool) -> JailedMaker:
     """Imported here: a host without Deno never looks at the other engine."""
     if engine == "deno":
         from .deno_maker import deno_maker
 
-        return deno_maker(image)
+        return deno_maker(image, js_ffi=js_ffi)
     return worker_maker(image)
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .config import RuntimeConfig, make_config
+from .engine_options import checked_engine_options
 from .errors import ConfigError
 from .limits import Limits
 from .links import WorkerSource
@@ -66,6 +67,7 @@ class Runtime:
         tools: Iterable[Tool | Callable[..., object]] = (),
         limits: Limits | None = None,
         engine: str | None = None,
+        engine_options: Mapping[str, object] | None = None,
         isolation: str = "process",
         tenant: str | None = None,
     ) -> Sandbox:
@@ -74,19 +76,34 @@ class Runtime:
         Raises:
             RuntimeClosed: this runtime was closed.
         """
-        return Sandbox(tools=tools, limits=limits, engine=engine, isolation=isolation, tenant=tenant, runtime=self)
+        return Sandbox(
+            tools=tools,
+            limits=limits,
+            engine=engine,
+            engine_options=engine_options,
+            isolation=isolation,
+            tenant=tenant,
+            runtime=self,
+        )
 
     def tenants(self) -> dict[str, TenantUse]:
         """What each tenant has now, by name: sandboxes, cells that run, and how many wait; not who has nothing."""
         return self._core.tenants()
 
-    def walls(self, isolation: Isolation = "process", engine: str | None = None) -> list[Wall]:
+    def walls(
+        self,
+        isolation: Isolation = "process",
+        engine: str | None = None,
+        engine_options: Mapping[str, object] | None = None,
+    ) -> list[Wall]:
         """The layers of isolation around a guest on this machine: which are active, and why one is not.
 
         Args:
             engine: None: the runtime's.
+            engine_options: as for a sandbox.
         """
-        return self._core.walls(isolation, engine)
+        options = checked_engine_options(engine or self._core.config.engine, engine_options)
+        return self._core.walls(isolation, engine, options)
 
     def close(self) -> None:
         """Close every sandbox, kill every worker. Cells in flight end with `SandboxClosed`. Idempotent."""

@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 from ..wasm_sandbox.jail.cgroup import find_home
 from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig, config_from_environment
+from .engine_options import EngineOptions
 from .errors import ConfigError, PoolExhausted, RuntimeClosed, UsedAfterFork
 from .links import WorkerSource
 from .metadata import Metadata
@@ -26,8 +27,9 @@ from .tool_loop import ToolLoop
 from .tool_threads import BoundedThreads
 from .walls import Isolation, Wall, deno_walls, probe, probe_deno, walls_around
 
-Place = Literal["process", "thread", "deno"]
-"""Where workers come from: the isolations of the engine "wasmtime", and the other engine."""
+Place = Literal["process", "thread", "deno", "deno-ffi"]
+"""Where workers come from: the isolations of the engine "wasmtime", and the other engine, without and with `js_ffi`."""
+_NO_OPTIONS = EngineOptions()
 RETRY_AFTER_S = 1.0
 """Hint for a full runtime: sandboxes are held for seconds, not for milliseconds."""
 
@@ -151,9 +153,11 @@ class RuntimeCore:
             if account is not None:
                 self._accounts.leave(account)
 
-    def source(self, isolation: Isolation, engine: str | None = None) -> WorkerSource:
+    def source(
+        self, isolation: Isolation, engine: str | None = None, options: EngineOptions = _NO_OPTIONS
+    ) -> WorkerSource:
         """Where workers of this isolation and engine (None: the runtime's) come from."""
-        place = self._place(isolation, engine)
+        place = self._place(isolation, engine, options)
         if isolation == "thread" and self.config.policy.require_walls:
             raise ConfigError('the policy requires walls, and isolation="thread" has none: use isolation="process"')
         with self._gate:
@@ -162,19 +166,23 @@ class RuntimeCore:
                 self._sources[place] = _new_source(place, self.config)
             return self._sources[place]
 
-    def _place(self, isolation: Isolation, engine: str | None) -> Place:
-        return "deno" if (engine or self.config.engine) == "deno" else isolation
+    def _place(self, isolation: Isolation, engine: str | None, options: EngineOptions) -> Place:
+        if (engine or self.config.engine) != "deno":
+            return isolation
+        return "deno-ffi" if options.js_ffi else "deno"
 
-    def walls(self, isolation: Isolation, engine: str | None = None) -> list[Wall]:
+    def walls(
+        self, isolation: Isolation, engine: str | None = None, options: EngineOptions = _NO_OPTIONS
+    ) -> list[Wall]:
         """The layers around a guest of this isolation, on this machine. Where no worker process was started yet, the
         first call takes 0.2 s to ask for them."""
         if isolation == "thread":
             return walls_around(isolation, [])
-        place = self._place(isolation, engine)
+        place = self._place(isolation, engine, options)
         source = self._sources.get(place)
         records: Sequence[Record] | None = getattr(source, "walls", None)
-        if place == "deno":
-            return deno_walls(self._deno_probed() if records is None else records)
+        if place in ("deno", "deno-ffi"):
+            return deno_walls(self._deno_probed() if records is None else records, js_ffi=options.js_ffi)
         if records is None:
             if self._probed is None:
                 self._probed = [*probe(), find_home(self.config.cgroup)[1]]
@@ -186,9 +194,11 @@ class RuntimeCore:
             self._probed_deno = [*probe_deno(self.config.image), find_home(self.config.cgroup)[1]]
         return self._probed_deno
 
-    def metadata(self, isolation: Isolation, engine: str | None = None) -> Metadata | None:
+    def metadata(
+        self, isolation: Isolation, engine: str | None = None, options: EngineOptions = _NO_OPTIONS
+    ) -> Metadata | None:
         """What such sandboxes run on; None before the first one was prepared, and for a source of tests."""
-        return getattr(self._sources.get(self._place(isolation, engine)), "metadata", None)
+        return getattr(self._sources.get(self._place(isolation, engine, options)), "metadata", None)
 
     def close(self) -> None:
         """Close every sandbox, kill every worker, end every thread. Cells in flight end with `SandboxClosed`."""
@@ -218,7 +228,9 @@ def _new_source(place: Place, config: RuntimeConfig) -> WorkerSource:
         return ThreadSource(config.image)
     from .process_source import ProcessSource
 
-    return ProcessSource(config, "deno" if place == "deno" else "wasmtime")
+    if place == "process":
+        return ProcessSource(config)
+    return ProcessSource(config, "deno", EngineOptions(js_ffi=place == "deno-ffi"))
 
 
 # --- the default runtime ----------------------------------------------------------------------------------------------

@@ -37,12 +37,13 @@ class Sandbox:
     Use it as a context manager. Safe to use from many threads, one request at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # options of a public constructor, all by keyword
         self,
         *,
         tools: Iterable[Tool | Callable[..., object]] = (),
         limits: Limits | None = None,
         engine: str | None = None,
+        engine_options: Mapping[str, object] | None = None,
         isolation: str = "process",
         tenant: str | None = None,
         runtime: Runtime | AsyncRuntime | None = None,
@@ -53,6 +54,7 @@ class Sandbox:
             tools: what the guest may call: `@tool` functions, `Tool` objects or plain typed functions.
             limits: what it may use; None: `Limits()`.
             engine: "wasmtime" or "deno" (docs/engines.md); None: the runtime's.
+            engine_options: what only that engine has: {"js_ffi": True} for "deno". A wrong one is a ConfigError.
             isolation: "process": a worker process of its own. "thread": inside this process, one wall fewer.
             tenant: on whose behalf: the caps of that tenant hold (`RuntimeConfig.tenant_limits`). Only with "process".
             runtime: owns workers and threads; None: the default one of this process.
@@ -63,7 +65,7 @@ class Sandbox:
             PoolExhausted: the tenant or the runtime has as many as it may; says which, and when to come again.
         """
         check_options(engine, isolation)
-        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation, tenant, engine)
+        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation, tenant, engine, engine_options)
         self._finalizer = weakref.finalize(self, core.left_open, type(self).__name__)
         self._finalizer.atexit = False  # at exit the runtime ends every worker
         try:
@@ -170,7 +172,7 @@ class Sandbox:
         return self._core.state is not State.OPEN
 
     def _start(self) -> None:
-        self._core.runtime.source(self._core.isolation, self._core.engine).prepare()
+        self._core.source.prepare()
         _settled(self._core.begin_start())
 
 

@@ -21,11 +21,12 @@ from typing import TypeVar
 from .cell import Cell
 from .config import ENGINES
 from .dispatch import AsyncRunner
+from .engine_options import checked_engine_options
 from .errors import ConfigError, SandboxBusy, SandboxClosed, UsedAfterFork
 from .execution import Execution, Why, Work
 from .lanes import Turn
 from .limits import Limits
-from .links import FrameSink, LeasedLink, WorkerLink
+from .links import FrameSink, LeasedLink, WorkerLink, WorkerSource
 from .output import OnOutput
 from .protocol import ListFiles, ReadFile
 from .runtime_core import RuntimeCore
@@ -75,7 +76,7 @@ class CellWork:
 class SandboxCore:
     """State of one sandbox, without a word about blocking or awaiting: each `begin_...` gives an `Execution`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what both faces were given
         self,
         runtime: RuntimeCore,
         tools: Iterable[Tool | Callable[..., object]],
@@ -83,10 +84,12 @@ class SandboxCore:
         isolation: str,
         tenant: str | None = None,
         engine: str | None = None,
+        engine_options: Mapping[str, object] | None = None,
     ) -> None:
         self.runtime = runtime
         self.engine = engine or runtime.config.engine
         check_options(self.engine, isolation)
+        self.engine_options = checked_engine_options(self.engine, engine_options)
         self.tenant = None if tenant is None else checked_tenant(tenant)
         if tenant is not None and isolation == "thread":
             raise ConfigError('tenants need a process each: isolation="thread" is for code of one who trusts himself')
@@ -111,6 +114,11 @@ class SandboxCore:
     def state(self) -> State:
         return self._state
 
+    @property
+    def source(self) -> WorkerSource:
+        """Where its workers come from."""
+        return self.runtime.source(self.isolation, self.engine, self.engine_options)
+
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def begin_start(self) -> Execution[None]:
@@ -121,7 +129,7 @@ class SandboxCore:
         """
         started = time.monotonic()
         timeout_s = self.runtime.config.start_deadline_s
-        link = LeasedLink(self.runtime.source(self.isolation, self.engine), self.limits, timeout_s)
+        link = LeasedLink(self.source, self.limits, timeout_s)
         self._claim_for_start(link)
         try:
             session = Session(self._tools, self.limits)
@@ -148,7 +156,7 @@ class SandboxCore:
         link, account = self._claim(), self._account
         turn = None if account is None else account.cells.turn()
         if self._session.metadata is None:  # known once the first worker was there
-            self._session.metadata = self.runtime.metadata(self.isolation, self.engine)
+            self._session.metadata = self.runtime.metadata(self.isolation, self.engine, self.engine_options)
         try:
             request = CellRequest(
                 code=code,

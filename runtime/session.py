@@ -191,7 +191,9 @@ class Session:
             self._cell.calls.abort()
             self._cell.calls.close()
 
-    def _source(self, code: str) -> bytes:
+    def _source(self, code: object) -> bytes:
+        if not isinstance(code, str):
+            raise ConfigError(f"code is text (str), not {type(code).__name__}")
         try:
             source = code.encode("utf-8")
         except UnicodeEncodeError as exc:

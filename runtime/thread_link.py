@@ -33,6 +33,7 @@ class ThreadLink:
     """One instance, run on the thread that calls `request`."""
 
     exit_status: int | None = None
+    extra_grace_s: float = 0.0
 
     def __init__(self, host: GuestHost) -> None:
         self._host = host

@@ -274,7 +274,7 @@ class ToolTable(Mapping[str, Tool]):
             ConfigError: two have the same name, or one cannot be a tool.
         """
         self._tools: dict[str, Tool] = {}
-        for entry in tools:
+        for entry in _several(tools):
             found = entry if isinstance(entry, Tool) else Tool(entry)
             if found.name in self._tools:
                 raise ConfigError(f"two tools are named {found.name!r}; give one of them name=")
@@ -305,6 +305,14 @@ def _locals_of_caller(depth: int) -> Mapping[str, object]:
     for _ in range(depth):
         frame = frame.f_back if frame is not None else None
     return frame.f_locals if frame is not None else {}
+
+
+def _several(tools: object) -> Iterable[Tool | Function]:
+    """`tools` itself, where it can be gone through; one function that stands where a list belongs is named."""
+    if isinstance(tools, Iterable) and not isinstance(tools, Tool | str | bytes):
+        return typing.cast("Iterable[Tool | Function]", tools)
+    name = tools.name if isinstance(tools, Tool) else getattr(tools, "__name__", type(tools).__name__)
+    raise ConfigError(f"tools is a list, not {name!r:.100}; write tools=[...]")
 
 
 def _name_of(function: object) -> str:

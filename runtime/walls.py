@@ -58,15 +58,25 @@ def walls_around(isolation: Isolation, records: Sequence[Record]) -> list[Wall]:
     ]
 
 
-def deno_walls(records: Sequence[Record]) -> list[Wall]:
+def deno_walls(records: Sequence[Record], *, js_ffi: bool = False) -> list[Wall]:
     """All walls around a guest of the engine "deno"."""
     wasm, process, *rest = walls_around("process", records)
+    return [*(_walls_with_javascript() if js_ffi else [wasm, *_walls_without_javascript()]), process, *rest]
+
+
+def _walls_without_javascript() -> list[Wall]:
     return [
-        wasm,
         Wall(NO_JAVASCRIPT, True, "the guest reaches no JavaScript: its imports are the host's own, by name"),
         Wall(PERMISSIONS, True, "Deno runs without any permission, and generates no code from strings"),
-        process,
-        *rest,
+    ]
+
+
+def _walls_with_javascript() -> list[Wall]:
+    why = "js_ffi: the guest runs JavaScript; what remains are Deno's empty permissions and the jail"
+    return [
+        Wall(WASM, False, "js_ffi: the guest runs JavaScript beside its wasm"),
+        Wall(NO_JAVASCRIPT, False, why),
+        Wall(PERMISSIONS, True, "Deno runs without any permission: JavaScript opens no file, socket or process"),
     ]
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements" / "dev.txt"
 STAMP = VENV / "cloche-setup.json"
+PIPE_EVERY_S = 10.0
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def _install_lock(python: Path) -> None:
     """Installs the lock with hashes required, showing one line of progress."""
     total = sum("==" in line for line in LOCK.read_text(encoding="utf-8").splitlines())
     _say(f"installing {total} locked packages, checked by hash")
-    started = time.monotonic()
+    started, progress = time.monotonic(), _Progress()
     command = [python, "-m", "pip", "install", "--progress-bar", "off", "--require-hashes", "--requirement", LOCK]
     done = 0
     tail: list[str] = []
@@ -54,8 +55,10 @@ def _install_lock(python: Path) -> None:
             tail = [*tail[-30:], line]
             if line.startswith(("Collecting ", "Requirement already satisfied: ", "Ignoring ")):
                 done += 1
-                _progress(f"{min(done, total)}/{total} {_package(line)}")
-    _progress(None)
+                progress(f"{min(done, total)}/{total} {_package(line)}")
+            elif line.startswith("Installing collected packages"):
+                progress("all there, unpacking them", now=True)
+    progress(None)
     if pip.returncode != 0:
         sys.exit("".join(tail) + "\npip could not install requirements/dev.txt; its last lines stand above.")
     _say(f"installed in {time.monotonic() - started:.0f} s")
@@ -98,10 +101,19 @@ def _say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def _progress(text: str | None) -> None:
-    """Rewrites one terminal line; in a pipe the steps stay silent."""
-    if sys.stdout.isatty():
-        print("\r\033[K" + ("" if text is None else f"setup: {text}"), end="", flush=True)
+class _Progress:
+    """Rewrites one terminal line; in a pipe, a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + PIPE_EVERY_S
+
+    def __call__(self, text: str | None, now: bool = False) -> None:
+        """What is being done; None: it is over. `now`: a line of its own in a pipe too."""
+        if sys.stdout.isatty():
+            print("\r\033[K" + ("" if text is None else f"setup: {text}"), end="", flush=True)
+        elif text is not None and (now or time.monotonic() >= self._due):
+            self._due = time.monotonic() + PIPE_EVERY_S
+            _say(text)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,15 @@ PAGES = (
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/README.md",
+    "docs/architecture.md",
     "docs/cli.md",
     "docs/limits.md",
     "docs/tools.md",
     "docs/agents.md",
+    "docs/memory.md",
     "docs/models.md",
+    "docs/coming-from-smolagents.md",
+    "docs/features.md",
     "docs/engines.md",
 )
 
@@ -51,6 +55,13 @@ def test_page_of_the_command_line_lists_every_field_of_a_cell(root: Path) -> Non
 def test_links_to_files_lead_somewhere(page: str, root: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", _read(root / page))
     assert [link for link in links if not ((root / page).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_of_the_source_that_a_page_names_are_there(page: str, root: Path) -> None:
+    named = re.findall(r"`((?:agents|runtime|wasm_sandbox|deno_host|src|tests)/[\w./]*)`", _read(root / page))
+    assert named
+    assert [name for name in named if not (root / name).exists()] == []
 
 
 def test_every_requirement_is_locked_by_hash_and_the_lock_names_no_place(root: Path) -> None:

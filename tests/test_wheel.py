@@ -12,16 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from cloche.wasm_sandbox.image.deno_script import pack_scripts
+from cloche.wasm_sandbox.image.store import find_image
+
 FOLDERS = ("runtime", "wasm_sandbox", "deno_host", "agents")
-BUILT = {"cloche/wasm_sandbox/image.wasm"}
-"""Products that a wheel may carry beside the sources: `make wheel` builds the image first."""
+BUILT = {"cloche/wasm_sandbox/image.wasm", "cloche/wasm_sandbox/deno_scripts.json"}
+"""Products that a wheel may carry beside the sources: `make wheel` makes them first."""
 BUILD_TIMEOUT_S = 100
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     """A copy of the checkout: a build in place would reuse `build/` and pack modules that were deleted since."""
-    kept_out = shutil.ignore_patterns("build", "dist", "*.egg-info", ".*", "__pycache__", "image.wasm*", "tests")
+    kept_out = shutil.ignore_patterns(
+        "build", "dist", "*.egg-info", ".*", "__pycache__", "image.wasm*", "deno_scripts.json", "tests"
+    )
     copy = tmp_path_factory.mktemp("tree") / "cloche"
     shutil.copytree(root, copy, symlinks=True, ignore=kept_out)
     return copy
@@ -49,11 +54,12 @@ def test_wheel_carries_the_licences(wheel: Path) -> None:
 def test_wheel_carries_a_built_image_and_the_sdist_does_not(tree: Path, tmp_path: Path) -> None:
     shutil.copytree(tree, tmp_path / "tree", symlinks=True)
     (tmp_path / "tree" / "wasm_sandbox" / "image.wasm").write_bytes(b"\0asm stands in for the image")
+    (tmp_path / "tree" / "wasm_sandbox" / "deno_scripts.json").write_bytes(b"{}")
     wheel = _build_wheel(tmp_path / "tree", tmp_path / "wheel")
     sdist = _build_sdist(tmp_path / "tree", tmp_path / "sdist")
     assert _packed(wheel) >= BUILT
     with tarfile.open(sdist) as archive:
-        assert not [name for name in archive.getnames() if name.endswith("image.wasm")]
+        assert not [name for name in archive.getnames() if name.endswith(("image.wasm", "deno_scripts.json"))]
 
 
 def test_wheel_made_from_the_sdist_is_the_same(tree: Path, wheel: Path, tmp_path: Path) -> None:
@@ -72,6 +78,34 @@ def test_installed_wheel_imports_from_its_own_place_and_runs_its_command(wheel: 
     places = _run("-P", "-c", where, path=site, cwd=tmp_path).split()
     assert places == [str(site / "cloche" / "__init__.py"), str(site / "cloche" / "runtime" / "errors.py")]
     assert "exec" in _run(str(site / "bin" / "cloche"), "--help", path=site, cwd=tmp_path)
+
+
+OFFLINE = """
+import sys
+def refuse(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.connect"):
+        raise OSError("the network was asked")
+sys.addaudithook(refuse)
+import cloche
+with cloche.Sandbox(engine="deno") as box:
+    cell = box.run("6 * 7")
+print(cell.value, cell.metadata.engine)
+"""
+
+
+@pytest.mark.deno
+@pytest.mark.wasmtime
+def test_an_installed_wheel_runs_the_engine_deno_without_network_or_tools(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "tree", symlinks=True)
+    products = tmp_path / "tree" / "wasm_sandbox"
+    shutil.copy(find_image(), products / "image.wasm")
+    pack_scripts(products / "deno_scripts.json")
+    site = tmp_path / "site"
+    wheel = _build_wheel(tmp_path / "tree", tmp_path / "wheel")
+    _run("-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", str(site), str(wheel))
+    cache = tmp_path / "cache"
+    assert _run("-P", "-c", OFFLINE, path=site, cwd=tmp_path, cache=cache) == "42 deno\n"
+    assert not (cache / "deno-host" / "deno").exists(), "the tool that makes the scripts has run"
 
 
 def test_editable_install_sees_a_new_module_at_once(tree: Path, tmp_path: Path) -> None:
@@ -120,9 +154,11 @@ def _build_sdist(tree: Path, out: Path) -> Path:
     return sdist
 
 
-def _run(*arguments: str, path: Path | None = None, cwd: Path | None = None) -> str:
+def _run(*arguments: str, path: Path | None = None, cwd: Path | None = None, cache: Path | None = None) -> str:
     """stdout of Python with these arguments; `path` comes before everything that is installed."""
     environ = {**os.environ, **({} if path is None else {"PYTHONPATH": str(path)})}
+    if cache is not None:
+        environ = {key: text for key, text in environ.items() if key != "CLOCHE_IMAGE"} | {"CLOCHE_CACHE": str(cache)}
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from .agents.budget import Spent as Spent
     from .agents.code_agent import CodeAgent as CodeAgent
     from .agents.compaction import Compaction as Compaction
+    from .agents.console import ConsoleLogger as ConsoleLogger
     from .agents.conversation import Conversation as Conversation
     from .agents.errors import AgentError as AgentError
     from .agents.errors import AnswerRejected as AnswerRejected
     from .agents.errors import BudgetExceeded as BudgetExceeded
+    from .agents.errors import MemoryFileError as MemoryFileError
     from .agents.errors import ModelError as ModelError
     from .agents.errors import ModelUnsupported as ModelUnsupported
     from .agents.errors import ReplayMismatch as ReplayMismatch
@@ -51,7 +53,9 @@ if TYPE_CHECKING:
     from .agents.result import RunResult as RunResult
     from .agents.result import StepError as StepError
     from .agents.result import TaskStep as TaskStep
+    from .agents.telemetry import OpenTelemetryTracer as OpenTelemetryTracer
     from .agents.tool_calling_agent import ToolCallingAgent as ToolCallingAgent
+    from .agents.transcript import transcript as transcript
     from .runtime.async_runtime import AsyncRuntime as AsyncRuntime
     from .runtime.async_sandbox import AsyncSandbox as AsyncSandbox
     from .runtime.cell import Artifact as Artifact
@@ -112,6 +116,7 @@ _MODULES = {
     "CodeAgent": "agents.code_agent",
     "Compaction": "agents.compaction",
     "ConfigError": "runtime.errors",
+    "ConsoleLogger": "agents.console",
     "Conversation": "agents.conversation",
     "Deny": "runtime.tool_hooks",
     "Edited": "runtime.tool_hooks",
@@ -126,6 +131,7 @@ _MODULES = {
     "Limits": "runtime.limits",
     "LiteLLMModel": "agents.models.litellm",
     "ManagedAgent": "agents.managed",
+    "MemoryFileError": "agents.errors",
     "Message": "agents.messages",
     "Metadata": "runtime.metadata",
     "Model": "agents.model",
@@ -134,6 +140,7 @@ _MODULES = {
     "ModelRequest": "agents.messages",
     "ModelUnsupported": "agents.errors",
     "OpenAIModel": "agents.models.openai",
+    "OpenTelemetryTracer": "agents.telemetry",
     "OutOfMemory": "runtime.errors",
     "PlanningStep": "agents.result",
     "Policy": "runtime.policy",
@@ -177,6 +184,7 @@ _MODULES = {
     "WallMissing": "runtime.errors",
     "WorkerCrashed": "runtime.errors",
     "tool": "runtime.tools",
+    "transcript": "agents.transcript",
 }
 """Where each public name is defined."""
 
@@ -198,6 +206,7 @@ __all__ = [
     "CodeAgent",
     "Compaction",
     "ConfigError",
+    "ConsoleLogger",
     "Conversation",
     "Deny",
     "Edited",
@@ -212,6 +221,7 @@ __all__ = [
     "Limits",
     "LiteLLMModel",
     "ManagedAgent",
+    "MemoryFileError",
     "Message",
     "Metadata",
     "Model",
@@ -220,6 +230,7 @@ __all__ = [
     "ModelRequest",
     "ModelUnsupported",
     "OpenAIModel",
+    "OpenTelemetryTracer",
     "OutOfMemory",
     "PlanningStep",
     "Policy",
@@ -263,6 +274,7 @@ __all__ = [
     "WallMissing",
     "WorkerCrashed",
     "tool",
+    "transcript",
 ]
 
 

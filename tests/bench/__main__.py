@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tests.soak.report import section_of
 
-from . import agents, cpu, jail_cost, kill, latency, memory, report, tenants
+from . import agents, cpu, deno, jail_cost, kill, latency, memory, report, tenants
 from .measure import Figure, machine
 
-GROUPS = ("latency", "memory", "tenants", "kill", "jail", "agents", "cpu")
+GROUPS = ("latency", "memory", "tenants", "kill", "deno", "jail", "agents", "cpu")
 
 
 def main() -> None:
@@ -58,6 +58,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         yield from tenants.figures(options.rounds, say)
     if "kill" in groups:
         yield from kill.figures(options.rounds, say)
+    if "deno" in groups:
+        yield from deno.figures(options.rounds, say)
     if "jail" in groups:
         yield from jail_cost.figures(options.rounds, say)
     if "agents" in groups:
@@ -67,7 +69,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 
 
 def line(figure: Figure) -> str:
-    ratio = f" = {figure.ratio:.3f} x python" if figure.ratio is not None else ""
+    ratio = f" = {figure.ratio:.3f} x baseline" if figure.ratio is not None else ""
     target = f"  target {figure.target}" if figure.target else ""
     name = f"{figure.name} [{figure.mode}]"
     return (

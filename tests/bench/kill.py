@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 
+from tests.support.places import where
+
 from cloche import Limits, Sandbox, TimedOut
 
 from .measure import Figure
@@ -34,7 +36,7 @@ def figures(rounds: int, progress: Progress) -> Iterator[Figure]:
     """`rounds` kills of each kind, four times as many of the Python loop, in both isolations."""
     for mode in MODES:
         progress(f"runaways, {mode}")
-        with Sandbox(isolation=mode, limits=LIMITS) as box:
+        with Sandbox(**where(mode), limits=LIMITS) as box:
             box.run("1")
             late = [lateness_ms(box, PYTHON_LOOP) for _ in range(rounds * 4)]
         yield from both("Python loop", mode, late, "<= 50")
@@ -57,7 +59,7 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def one_life_ms(mode: str, code: str) -> float:
-    with Sandbox(isolation=mode, limits=LIMITS) as box:
+    with Sandbox(**where(mode), limits=LIMITS) as box:
         box.run("1")
         return lateness_ms(box, code)
 

@@ -9,14 +9,16 @@ HEAD = """# Measurements
 Written by `{command}`; the JSON beside it has every field. Figures are p50 of n samples unless the unit says otherwise.
 The machine is shared with other jobs, so ratios to a baseline of the same run carry more than milliseconds do. `thread`
 runs code with epoch checks compiled in, `process` without. Starts are sampled in bursts of five, each kind in turn
-with its own baseline; before a start from the warm pool the bench waits until a worker is warm, and 50 ms more for its
-rehearsal. Tenants: one flood asks for 1000 sandboxes at once and loops in all that it gets, at the default caps; the
-other tenant's samples are taken in turns without it, while it comes, and beside its loops. A runaway counts as dead
-when its call has raised and, where it was killed, its process is gone.
+with its own baseline; before a start from the warm pool the bench waits until a worker is warm, and 50 ms more for
+its rehearsal (1 s on the engine "deno", where V8 goes on optimising). Tenants: one flood asks for 1000 sandboxes at
+once and loops in all that it gets, at the default caps; the other tenant's samples are taken in turns without it,
+while it comes, and beside its loops. A runaway counts as dead when its call has raised and, where it was killed, its
+process is gone. Mode `deno` is the engine "deno"; its cold start is held against Pyodide's own `loadPyodide` under
+the same Deno, in turns. Every other ratio is to `python -I -c`.
 
 {machine}
 
-| what | mode | p50 | p95 | n | ratio to `python -I -c` | target |
+| what | mode | p50 | p95 | n | ratio to its baseline | target |
 |---|---|--:|--:|--:|--:|---|
 """
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 
+from tests.bench.measure import native_python
+
 VARIABLE = "CLOCHE_TEST_NATIVE_PYTHON"
-"""Path of a CPython 3.13 (or 3.14); without it `python3.13` on PATH is taken."""
+"""Path of a CPython 3.13 (or 3.14); without it the one that `make bench` finds, on PATH or under pyenv."""
 _SERVER = """
 import ast, contextlib, io, json, sys, warnings
 warnings.simplefilter("ignore")
@@ -41,7 +42,7 @@ class Outcome:
 
 def find_native() -> str | None:
     """The interpreter, if it runs and is one that the table of differences was written for."""
-    place = os.environ.get(VARIABLE) or shutil.which("python3.13")
+    place = os.environ.get(VARIABLE) or native_python()
     if place is None:
         return None
     try:

@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.support.places import where
+
 from cloche import Limits, Runtime, Sandbox, tool
 from cloche.runtime.limits import MIB
-from cloche.runtime.walls import Isolation
 
 Kind = Literal["hard", "guest", "cut"]
 
@@ -155,6 +156,6 @@ async def hang() -> None:
 MEETING: list[asyncio.Event] = []
 
 
-def sandbox(runtime: Runtime, isolation: Isolation, **limits: float) -> Sandbox:
+def sandbox(runtime: Runtime, place: str, **limits: float) -> Sandbox:
     fields: dict[str, float] = {"wall_s": 20, "file_bytes": MIB, **limits}
-    return runtime.sandbox(tools=[echo, make, work, meet, hang], isolation=isolation, limits=Limits(**fields))  # type: ignore[arg-type]
+    return runtime.sandbox(tools=[echo, make, work, meet, hang], **where(place), limits=Limits(**fields))  # type: ignore[arg-type]

@@ -18,6 +18,11 @@ pytestmark = pytest.mark.wasmtime
 BOUND_S = 120
 
 
+@pytest.fixture(autouse=True)
+def _examples_import_their_helpers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(root / "examples")
+
+
 def load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

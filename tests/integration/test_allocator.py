@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.places import params, where
 
 from cloche import Limits, Sandbox
 
@@ -98,9 +99,9 @@ TOO_DEEP = {
 }
 
 
-@pytest.fixture(scope="module", params=["process", "thread"])
+@pytest.fixture(scope="module", params=params(sampled=False))
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    with Sandbox(isolation=request.param, limits=Limits(memory_mb=192)) as made:
+    with Sandbox(**where(request.param), limits=Limits(memory_mb=192)) as made:
         yield made
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import cloche
+
 DEADLINE_S = 120
 
 
@@ -95,6 +97,11 @@ def test_help_lists_every_command() -> None:
     done = _cloche("--help")
     assert done.returncode == 0
     assert [name for name in ("exec", "run", "doctor", "image") if f"\n  {name} " not in done.stdout] == []
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = _cloche("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"cloche {cloche.__version__}\n", "")
 
 
 @pytest.mark.parametrize(

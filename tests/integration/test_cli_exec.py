@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.places import params, where
 
 DEADLINE_S = 60
 CLOCHE = (sys.executable, "-P", "-m", "cloche")
@@ -29,13 +30,17 @@ def _cloche(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subpro
     )
 
 
+def _options(place: str) -> list[str]:
+    return [f"--{name}={value}" for name, value in where(place).items()]
+
+
 def _outcome(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("isolation", ["process", "thread"])
-def test_value_of_the_last_expression_is_printed_like_in_the_repl(isolation: str) -> None:
-    assert _outcome(_cloche("exec", "--isolation", isolation, "print('hi'); 'a' * 3")) == (0, "hi\n'aaa'\n", "")
+@pytest.mark.parametrize("place", params())
+def test_value_of_the_last_expression_is_printed_like_in_the_repl(place: str) -> None:
+    assert _outcome(_cloche("exec", *_options(place), "print('hi'); 'a' * 3")) == (0, "hi\n'aaa'\n", "")
 
 
 def test_none_is_not_printed() -> None:
@@ -60,15 +65,17 @@ def test_error_of_the_code_exits_1_with_its_traceback_on_stderr() -> None:
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
 
 
-def test_deadline_exits_124_and_keeps_what_was_printed() -> None:
-    done = _cloche("exec", "--deadline", "1", "print('started')\nwhile True: pass")
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_deadline_exits_124_and_keeps_what_was_printed(place: str) -> None:
+    done = _cloche("exec", *_options(place), "--deadline", "1", "print('started')\nwhile True: pass")
     assert (done.returncode, done.stdout) == (124, "started\n")
     assert done.stderr.splitlines()[-1] == "        Give it more time with --deadline SECONDS, or let the code do less."
     assert 'Traceback (most recent call last):\n  File "/' not in done.stderr
 
 
-def test_memory_limit_reaches_the_guest() -> None:
-    done = _cloche("exec", "--memory-mb", "64", "len(bytes(200_000_000))")
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_memory_limit_reaches_the_guest(place: str) -> None:
+    done = _cloche("exec", *_options(place), "--memory-mb", "64", "len(bytes(200_000_000))")
     assert done.returncode == 1
     assert "MemoryError" in done.stderr
 
@@ -88,10 +95,11 @@ def test_json_of_a_missed_deadline_has_the_partial_cell_and_the_failure() -> Non
     assert fields["failure"]["code"] == "timed_out"
 
 
-def test_tool_of_the_current_directory_runs_on_the_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_tool_of_the_current_directory_runs_on_the_host(tmp_path: Path, place: str) -> None:
     source = "import os\n\ndef host_pid(add: int) -> int:\n    return os.getppid() + add\n"
     (tmp_path / "host_tools.py").write_text(source, encoding="utf-8")
-    done = _cloche("exec", "--tools", "host_tools:host_pid", "host_pid(0)", cwd=tmp_path)
+    done = _cloche("exec", *_options(place), "--tools", "host_tools:host_pid", "host_pid(0)", cwd=tmp_path)
     assert _outcome(done) == (0, f"{os.getpid()}\n", "")
 
 

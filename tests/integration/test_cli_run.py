@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.places import params, where
 
 DEADLINE_S = 60
 pytestmark = pytest.mark.wasmtime
@@ -50,9 +51,11 @@ def test_answer_goes_to_stdout_and_the_steps_to_stderr(chat_endpoint: Endpoint, 
     assert steps[4].endswith(", 10 tokens in, 5 out")
 
 
-def test_json_has_the_answer_and_every_step(chat_endpoint: Endpoint) -> None:
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_json_has_the_answer_and_every_step(chat_endpoint: Endpoint, place: str) -> None:
     url = chat_endpoint("```python\n1 / 0\n```", "```python\nfinal_answer([1, 2])\n```")
-    done = _run("Do it.", "--model", "any", "--base-url", url, "--json")
+    options = [f"--{name}={value}" for name, value in where(place).items()]
+    done = _run("Do it.", "--model", "any", "--base-url", url, "--json", *options)
     fields = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert (fields["output"], fields["stop_reason"], fields["failure"]) == ([1, 2], "final", None)

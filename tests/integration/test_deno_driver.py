@@ -153,8 +153,9 @@ def test_a_killed_worker_is_a_crash_and_reset_gives_a_fresh_one(runtime: Runtime
 
 def test_a_start_that_hangs_is_killed_and_reported(server: DenoServer) -> None:
     link = server.start_worker()
-    assert link.process.wait_pid(BOUND_S)
-    os.kill(pid_of(link), signal.SIGSTOP)
+    pid = link.process.wait_pid(BOUND_S)
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
     with pytest.raises(WorkerCrashed, match=r"within 0\.\d+ s"):
         link.wait_hello(0.3)
     link.close(BOUND_S)

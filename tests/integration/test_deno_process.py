@@ -7,6 +7,7 @@ import random
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.support.deno_process import DENO_FLAGS, INTERRUPT, LIMITS, DenoProces
 
 from cloche.deno_host.npm import deno_executable
 from cloche.runtime import protocol, values
+from cloche.runtime.watch import cpu_seconds
 from cloche.wasm_sandbox.fork_protocol import EXIT_BROKEN, EXIT_NO_GUEST, EXIT_TRAPPED
 from cloche.wasm_sandbox.image.deno_assets import DenoAssets, deno_assets
 from cloche.wasm_sandbox.image.deno_script import host_script
@@ -65,6 +67,34 @@ def test_a_warm_process_that_rehearsed_takes_its_tenant(assets: DenoAssets) -> N
         threading.Event().wait(0.2)  # longer than the 20 ms after which it rehearses: there is no sign of the end
         process.start()
         assert process.value("1 + 1") == 2
+
+
+TRACES = """
+import gc, linecache, random, signal, sys
+(sorted(sys.modules), sorted(globals()), sorted(linecache.cache), type(signal.getsignal(signal.SIGINT)).__name__,
+ gc.isenabled(), sys.getrecursionlimit(), [type(s).__name__ for s in (sys.stdout, sys.stderr)], random.random())
+"""
+
+
+def test_a_rehearsal_leaves_no_trace(assets: DenoAssets) -> None:
+    def traces(*, rehearsed: bool) -> object:
+        with DenoProcess(assets.boot_frame(host_script().reader)) as process:
+            process.read()
+            if rehearsed:
+                wait_until_quiet(process._process.pid)  # pyright: ignore[reportPrivateUsage]
+            process.start()
+            return process.value(TRACES)
+
+    assert traces(rehearsed=True) == traces(rehearsed=False)
+
+
+def wait_until_quiet(pid: int, patience_s: float = 20.0) -> None:
+    """Until the process has used no CPU time for a while: it has rehearsed all that it will."""
+    used, give_up_at = -1.0, time.monotonic() + patience_s
+    while (now := cpu_seconds(pid) or 0.0) > used + 0.005:
+        used = now
+        threading.Event().wait(0.15)
+        assert time.monotonic() < give_up_at
 
 
 def test_a_blocking_tool_call_is_answered(box: DenoProcess) -> None:

@@ -1,4 +1,4 @@
-"""Every field of `Limits` in a real sandbox, in both isolations: one over, and one that just fits.
+"""Every field of `Limits` in a real sandbox, in each place: one over, and one that just fits.
 
 The rule: a field stands in `CASES`, or has its own two tests in `OWN_TESTS`; the last tests compare both with `Limits`
 and with the words of docs/limits.md, so that a new field without a test fails.
@@ -14,17 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.places import matrix, params
 
 from cloche import FrameTooLarge, LimitExceeded, Limits, Runtime, SandboxClosed, TimedOut
 from cloche.runtime.cell import LimitHit
 from cloche.runtime.errors import CannotCross, SandboxFileError
 from cloche.runtime.limits import FRAME_ROOM_BYTES, MIB
-from cloche.runtime.walls import Isolation
 
 from .limit_cases import CASES, MEETING, OWN_TESTS, sandbox
 
 pytestmark = pytest.mark.wasmtime
 
+SAMPLE = ("output_bytes", "value_depth", "file_bytes", "concurrent_tool_calls")
+"""Cases that run on the engine "deno" in `make test` too; the others in `make test-all`."""
+sampled = pytest.mark.parametrize("place", params(), indirect=True)
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "limits.md"
 
 
@@ -34,43 +37,43 @@ def runtime() -> Iterator[Runtime]:
         yield runtime
 
 
-@pytest.fixture(params=["process", "thread"])
-def isolation(request: pytest.FixtureRequest) -> Isolation:
+@pytest.fixture(params=params(sampled=False))
+def place(request: pytest.FixtureRequest) -> str:
     MEETING.clear()
-    return request.param  # type: ignore[no-any-return]
+    return str(request.param)
 
 
 # --- exact boundaries -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", CASES)
-def test_a_cell_that_uses_all_that_is_allowed_hits_no_limit(runtime: Runtime, isolation: Isolation, limit: str) -> None:
+@pytest.mark.parametrize(("limit", "place"), matrix(CASES, SAMPLE), indirect=["place"])
+def test_a_cell_that_uses_all_that_is_allowed_hits_no_limit(runtime: Runtime, place: str, limit: str) -> None:
     case = CASES[limit]
-    with sandbox(runtime, isolation, **{limit: case.allowed}) as box:
+    with sandbox(runtime, place, **{limit: case.allowed}) as box:
         cell = box.run(case.under)
     assert (cell.error, cell.value_error, cell.output_cut, cell.artifacts_dropped) == (None, None, False, 0)
     assert cell.limits == ()
 
 
-@pytest.mark.parametrize("limit", CASES)
+@pytest.mark.parametrize(("limit", "place"), matrix(CASES, SAMPLE), indirect=["place"])
 def test_one_over_is_refused_or_cut_and_told_with_three_fields_and_the_sandbox_lives(
-    runtime: Runtime, isolation: Isolation, limit: str
+    runtime: Runtime, place: str, limit: str
 ) -> None:
     case = CASES[limit]
-    with sandbox(runtime, isolation, **{limit: case.allowed}) as box:
+    with sandbox(runtime, place, **{limit: case.allowed}) as box:
         cell = box.run(case.over)
         assert box.run("20 + 1").value == 21
     assert (cell.error.type if cell.error else None) == case.raises
     assert cell.limits == (LimitHit(limit, case.used or case.allowed + 1, case.allowed),)
 
 
-@pytest.mark.parametrize("limit", [name for name, case in CASES.items() if case.raises])
-def test_a_guest_that_catches_the_exception_does_not_hide_the_limit(
-    runtime: Runtime, isolation: Isolation, limit: str
-) -> None:
+@pytest.mark.parametrize(
+    ("limit", "place"), matrix([n for n, case in CASES.items() if case.raises], SAMPLE[:2]), indirect=["place"]
+)
+def test_a_guest_that_catches_the_exception_does_not_hide_the_limit(runtime: Runtime, place: str, limit: str) -> None:
     case = CASES[limit]
     caught = case.over.replace("\n", "\n    ")
-    with sandbox(runtime, isolation, **{limit: case.allowed}) as box:
+    with sandbox(runtime, place, **{limit: case.allowed}) as box:
         cell = box.run(f"try:\n    {caught}\nexcept BaseException: pass\n'quiet'")
         calm = box.run("'nothing'")
     assert (cell.value, [hit.limit for hit in cell.limits]) == ("quiet", [limit])
@@ -79,8 +82,8 @@ def test_a_guest_that_catches_the_exception_does_not_hide_the_limit(
 
 @pytest.mark.parametrize("limit", ["files", "file_bytes"])
 @pytest.mark.guarantee("G34")
-def test_a_full_file_system_says_so_in_the_guest(runtime: Runtime, isolation: Isolation, limit: str) -> None:
-    with sandbox(runtime, isolation, **{limit: CASES[limit].allowed}) as box:
+def test_a_full_file_system_says_so_in_the_guest(runtime: Runtime, place: str, limit: str) -> None:
+    with sandbox(runtime, place, **{limit: CASES[limit].allowed}) as box:
         over = CASES[limit].over.replace("\n", "\n    ")
         assert (
             box.run(f"try:\n    {over}\nexcept OSError as exc: n = exc.strerror\nn").value == "No space left on device"
@@ -88,15 +91,15 @@ def test_a_full_file_system_says_so_in_the_guest(runtime: Runtime, isolation: Is
 
 
 @pytest.mark.guarantee("G33")
-def test_what_is_cut_is_marked(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, output_bytes=100, artifacts=1) as box:
+def test_what_is_cut_is_marked(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, output_bytes=100, artifacts=1) as box:
         cell = box.run("print('x' * 500)\nfor i in range(3): open(f'/out/{i}', 'w').close()")
     assert cell.stdout == "x" * 100 + "\n[output cut: more than 100 bytes]\n"
     assert (cell.output_cut, len(cell.artifacts), cell.artifacts_dropped) == (True, 1, 2)
 
 
-def test_a_value_too_large_is_refused_on_every_way(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, value_bytes=2000) as box:
+def test_a_value_too_large_is_refused_on_every_way(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, value_bytes=2000) as box:
         assert box.run("'x' * 5000").value_error == "value: value_bytes of 2000 exceeded (5064)"
         argument = box.run("echo('x' * 5000)")
         result = box.run("make(5000)")
@@ -108,8 +111,8 @@ def test_a_value_too_large_is_refused_on_every_way(runtime: Runtime, isolation: 
         assert (cell.error.type, [hit.limit for hit in cell.limits]) == (kind, ["value_bytes"])
 
 
-def test_the_hosts_own_file_over_the_quota_is_its_own_error(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, file_bytes=1000, files=2) as box:
+def test_the_hosts_own_file_over_the_quota_is_its_own_error(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, file_bytes=1000, files=2) as box:
         box.write_file("/tmp/a", bytes(1000))
         with pytest.raises(SandboxFileError, match="file_bytes allows 1000"):
             box.write_file("/tmp/b", bytes(1001))
@@ -130,8 +133,9 @@ except MemoryError:
 count"""
 
 
-def test_memory_mb_over_is_a_memory_error_and_one_block_less_fits(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, memory_mb=96) as box:
+@sampled
+def test_memory_mb_over_is_a_memory_error_and_one_block_less_fits(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, memory_mb=96) as box:
         full = box.run(FILL)
         assert isinstance(full.value, int)
         assert full.usage.memory_bytes <= 96 * MIB
@@ -139,13 +143,13 @@ def test_memory_mb_over_is_a_memory_error_and_one_block_less_fits(runtime: Runti
         assert 96 < full.limits[0].used < 100
         assert box.run("20 + 1").limits == ()
     take = f"blocks = [bytearray(1 << 20) for _ in range({full.value - 2})]\nlen(blocks)"
-    with sandbox(runtime, isolation, memory_mb=96) as box:
+    with sandbox(runtime, place, memory_mb=96) as box:
         cell = box.run(take)
         assert (cell.error, cell.value, cell.limits) == (None, full.value - 2, ())
 
 
-def test_a_memory_error_that_ends_the_cell_is_told_too(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, memory_mb=80) as box:
+def test_a_memory_error_that_ends_the_cell_is_told_too(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, memory_mb=80) as box:
         cell = box.run("x = bytearray(200 << 20)")
         assert cell.error is not None
         assert (cell.error.type, cell.limits[0].limit) == ("MemoryError", "memory_mb")
@@ -156,8 +160,9 @@ def test_a_memory_error_that_ends_the_cell_is_told_too(runtime: Runtime, isolati
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
-def test_wall_s_over_raises_and_well_under_does_not(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, wall_s=2) as box:
+@sampled
+def test_wall_s_over_raises_and_well_under_does_not(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, wall_s=2) as box:
         assert box.run("import time; time.sleep(0.2); 'slept'").value == "slept"
         with pytest.raises(TimedOut) as caught:
             box.run("print('here'); time.sleep(60)", deadline_s=0.3)
@@ -167,9 +172,9 @@ def test_wall_s_over_raises_and_well_under_does_not(runtime: Runtime, isolation:
         assert caught.value.cell.stdout == "here\n"
 
 
-def test_wall_s_raises_although_the_guest_swallows_the_interrupt(runtime: Runtime, isolation: Isolation) -> None:
+def test_wall_s_raises_although_the_guest_swallows_the_interrupt(runtime: Runtime, place: str) -> None:
     deaf = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
-    with sandbox(runtime, isolation, wall_s=0.3) as box:
+    with sandbox(runtime, place, wall_s=0.3) as box:
         with pytest.raises(TimedOut) as caught:
             box.run(deaf)
         assert not caught.value.state_kept
@@ -178,8 +183,8 @@ def test_wall_s_raises_although_the_guest_swallows_the_interrupt(runtime: Runtim
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="CPU time of workers is seen on Linux")
-def test_cpu_s_over_raises_and_ends_the_worker_and_well_under_does_not(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, cpu_s=1, wall_s=60) as box:
+def test_cpu_s_over_raises_and_ends_the_worker_and_well_under_does_not(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, cpu_s=1, wall_s=60) as box:
         assert box.run("import time\nfor n in range(100_000): pass\ntime.sleep(1.5)\nn").limits == ()
         assert box.run("work(1.3)").limits == (), "time in tools is not the guest's"
         with pytest.raises(LimitExceeded) as caught:
@@ -190,8 +195,8 @@ def test_cpu_s_over_raises_and_ends_the_worker_and_well_under_does_not(runtime: 
             box.run("1")
 
 
-def test_tool_s_over_is_a_tool_error_and_a_quick_tool_is_not(runtime: Runtime, isolation: Isolation) -> None:
-    with sandbox(runtime, isolation, tool_s=0.3) as box:
+def test_tool_s_over_is_a_tool_error_and_a_quick_tool_is_not(runtime: Runtime, place: str) -> None:
+    with sandbox(runtime, place, tool_s=0.3) as box:
         started = time.monotonic()
         for call in ("hang()", "await hang.aio()"):
             cell = box.run(call)
@@ -214,14 +219,14 @@ def test_tool_s_over_is_a_tool_error_and_a_quick_tool_is_not(runtime: Runtime, i
 )
 @pytest.mark.guarantee("G35")
 def test_tool_bytes_over_by_one_is_a_tool_error_and_exactly_enough_is_not(
-    runtime: Runtime, isolation: Isolation, limit: str, code: str
+    runtime: Runtime, place: str, limit: str, code: str
 ) -> None:
-    with sandbox(runtime, isolation) as box:
+    with sandbox(runtime, place) as box:
         needed = getattr(box.run(code).usage, limit)
-    with sandbox(runtime, isolation, **{limit: needed}) as box:
+    with sandbox(runtime, place, **{limit: needed}) as box:
         assert box.run(code).limits == ()
         assert box.run(code).limits == (), "the budget counts per cell"
-    with sandbox(runtime, isolation, **{limit: needed - 1}) as box:
+    with sandbox(runtime, place, **{limit: needed - 1}) as box:
         cell = box.run(code)
         assert cell.error is not None
         assert (cell.error.type, cell.limits) == ("ToolError", (LimitHit(limit, needed, needed - 1),))
@@ -238,12 +243,11 @@ def forge(length):
 """
 
 
+@sampled
 @pytest.mark.guarantee("G22")
-def test_frame_bytes_over_by_one_ends_the_worker_and_exactly_enough_does_not(
-    runtime: Runtime, isolation: Isolation
-) -> None:
+def test_frame_bytes_over_by_one_ends_the_worker_and_exactly_enough_does_not(runtime: Runtime, place: str) -> None:
     allowed = 2 * MIB
-    with sandbox(runtime, isolation, frame_bytes=allowed, value_bytes=MIB, artifact_bytes=MIB) as box:
+    with sandbox(runtime, place, frame_bytes=allowed, value_bytes=MIB, artifact_bytes=MIB) as box:
         assert box.run(FORGE + f"forge({allowed})\n'went on'").value == "went on"
         with pytest.raises(FrameTooLarge) as caught:
             box.run(f"forge({allowed + 1})")
@@ -252,7 +256,7 @@ def test_frame_bytes_over_by_one_ends_the_worker_and_exactly_enough_does_not(
             box.run("1")
 
 
-def test_a_frame_has_room_for_what_the_other_limits_allow(runtime: Runtime, isolation: Isolation) -> None:
+def test_a_frame_has_room_for_what_the_other_limits_allow(runtime: Runtime, place: str) -> None:
     tight: dict[str, float] = {
         "frame_bytes": 4 * MIB,
         "value_bytes": 4 * MIB - FRAME_ROOM_BYTES,
@@ -261,7 +265,7 @@ def test_a_frame_has_room_for_what_the_other_limits_allow(runtime: Runtime, isol
         "files": 2000,
         "file_bytes": 8 * MIB,
     }
-    with sandbox(runtime, isolation, **tight) as box:
+    with sandbox(runtime, place, **tight) as box:
         size = int(tight["value_bytes"]) - 64
         value = box.run(f"b'x' * {size}").value
         assert isinstance(value, bytes)
@@ -272,7 +276,7 @@ def test_a_frame_has_room_for_what_the_other_limits_allow(runtime: Runtime, isol
         assert (len(many.artifacts), many.artifacts_dropped) == (1024, 1)
 
 
-def test_artifacts_with_endless_paths_are_left_out_and_harm_nobody(runtime: Runtime, isolation: Isolation) -> None:
+def test_artifacts_with_endless_paths_are_left_out_and_harm_nobody(runtime: Runtime, place: str) -> None:
     deep = """
 import os
 path = "/out"
@@ -280,7 +284,7 @@ for _ in range(15):
     path += "/" + "\\N{GRINNING FACE}" * 60
     os.mkdir(path)
 for i in range(100): open(f"{path}/{i}", "w").close()"""
-    with sandbox(runtime, isolation) as box:
+    with sandbox(runtime, place) as box:
         cell = box.run(deep)
         assert cell.error is None
         assert len(cell.artifacts) + cell.artifacts_dropped == 100
@@ -289,9 +293,9 @@ for i in range(100): open(f"{path}/{i}", "w").close()"""
 
 
 def test_code_bytes_over_by_one_raises_before_anything_runs_and_exactly_enough_runs(
-    runtime: Runtime, isolation: Isolation
+    runtime: Runtime, place: str
 ) -> None:
-    with sandbox(runtime, isolation, code_bytes=50) as box:
+    with sandbox(runtime, place, code_bytes=50) as box:
         assert box.run("x = 1".ljust(50)).ok
         with pytest.raises(LimitExceeded) as caught:
             box.run("x = 2".ljust(51))

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.support.places import params, where
 
 from cloche import Limits, Runtime, Sandbox, TimedOut, tool
 
@@ -40,10 +41,15 @@ def runtime() -> Iterator[Runtime]:
         yield made
 
 
+@pytest.fixture(params=params(sampled=False))
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def box(runtime: Runtime) -> Iterator[Sandbox]:
+def box(runtime: Runtime, place: str) -> Iterator[Sandbox]:
     limits = Limits(wall_s=20, memory_mb=128)
-    with runtime.sandbox(isolation="thread", tools=[get_price, get_stock], limits=limits) as made:
+    with runtime.sandbox(**where(place), tools=[get_price, get_stock], limits=limits) as made:
         made.run("import asyncio, time\nkept = 5")
         yield made
 
@@ -119,9 +125,9 @@ def test_the_rehearsal_of_the_image_leaves_nothing_behind(box: Sandbox) -> None:
 
 
 @pytest.mark.guarantee("G39")
-def test_two_sandboxes_of_one_image_draw_different_random_numbers(runtime: Runtime, box: Sandbox) -> None:
+def test_two_sandboxes_of_one_image_draw_different_random_numbers(runtime: Runtime, place: str, box: Sandbox) -> None:
     code = "import random, uuid, secrets\n[random.random(), str(uuid.uuid4()), secrets.token_hex(8)]"
-    with runtime.sandbox(isolation="thread") as other:
+    with runtime.sandbox(**where(place)) as other:
         assert not set(box.run(code).value) & set(other.run(code).value)  # type: ignore[call-overload]  # lists
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.places import params, where
 
 from cloche import Sandbox, WorkerCrashed
 
@@ -20,9 +21,9 @@ seen == [signal.SIGUSR1] * 2
 """
 
 
-@pytest.fixture(params=["process", "thread"])
+@pytest.fixture(params=params())
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    with Sandbox(isolation=request.param) as made:
+    with Sandbox(**where(request.param)) as made:
         yield made
 
 

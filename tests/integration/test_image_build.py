@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from cloche import Sandbox
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import store
 from cloche.wasm_sandbox.image.build import build_image
@@ -58,6 +61,21 @@ def test_the_same_inputs_give_the_same_bytes_and_become_the_image_in_use(cache: 
     assert store.current_image(cache) == first
     assert [sentence.partition(" ")[0] for sentence in heard] == ["starting", "image"]
     assert verify(first).sha256 == load_image(second).sha256
+
+
+def test_the_command_gets_the_engine_deno_ready_and_a_sandbox_runs_on_what_it_made(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "own.wasm"
+    command = [sys.executable, "-P", "-m", "cloche", "image", "build", "--engine=deno", "--no-compile", f"--out={out}"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (path for path in (cache / "deno-host").iterdir() if (path / "record.json").exists())
+    assert f"the scripts of the engine deno are in {folder}" in done.stderr
+    monkeypatch.setenv("CLOCHE_IMAGE", str(out))
+    with Sandbox(engine="deno") as box:
+        cell = box.run("1 + 1")
+    assert (cell.value, cell.metadata and cell.metadata.image) == (2, verify(out).sha256)
 
 
 def test_a_package_is_baked_in_compiled_and_listed_without_becoming_the_default(cache: Path, tmp_path: Path) -> None:

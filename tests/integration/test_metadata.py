@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle  # noqa: TID251  # of our own object
 
 import pytest
+from tests.support.places import params, where
 
 import cloche
 from cloche import Cell, Metadata, Runtime, TimedOut
@@ -15,15 +16,17 @@ from cloche.wasm_sandbox.image.store import find_image
 pytestmark = pytest.mark.wasmtime
 
 
-@pytest.mark.parametrize("isolation", ["process", "thread"])
+@pytest.mark.parametrize("place", params())
 @pytest.mark.guarantee("G43")
-def test_a_cell_names_versions_image_and_the_walls_that_stand(isolation: str) -> None:
-    with Runtime() as runtime, runtime.sandbox(isolation=isolation) as box:
+def test_a_cell_names_versions_image_and_the_walls_that_stand(place: str) -> None:
+    with Runtime() as runtime, runtime.sandbox(**where(place)) as box:
         found = box.run("1 + 1").metadata
-        walls = runtime.walls(isolation)  # type: ignore[arg-type]  # one of the two
+        walls = runtime.walls(**where(place))
     assert found is not None
     image = load_image(find_image())
-    assert (found.engine, found.isolation, found.wasmtime) == ("wasmtime", isolation, PINNED_VERSION)
+    isolation = "process" if place == "deno" else place
+    expected = ("deno", isolation, "") if place == "deno" else ("wasmtime", isolation, PINNED_VERSION)
+    assert (found.engine, found.isolation, found.wasmtime) == expected
     assert (found.pyodide, found.python) == (image.manifest.pyodide, image.manifest.python)
     assert found.image == image.sha256
     assert found.cloche == cloche.__version__

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from tests.support.places import PLACES, params, where
 
 import cloche
 
@@ -19,16 +22,17 @@ pytestmark = [
 FOLDER = Path(cloche.__file__ or "").parent.parent
 
 FORKS = """
-import os, sys
+import json, os, sys
 from cloche import Sandbox, UsedAfterFork
-boxes = [Sandbox(isolation=name) for name in ("process", "thread")]
+places = json.loads(sys.argv[1])
+boxes = [Sandbox(**place) for place in places]
 for box in boxes:
     box.run("x = 1")
-for name in ("process", "thread"):
+for place in places:
     pid = os.fork()
     if pid == 0:
-        with Sandbox(isolation=name) as mine:
-            print("child", name, mine.run("1 + 1").value, flush=True)
+        with Sandbox(**place) as mine:
+            print("child", mine.run("1 + 1").value, flush=True)
         try:
             boxes[0].run("x")
         except UsedAfterFork:
@@ -41,29 +45,29 @@ for box in boxes:
 """
 
 LEAVES = """
-import threading
+import json, sys, threading
 from cloche import Sandbox, TimedOut
 
 def hang():
     threading.Event().wait(60)
 
-for isolation in ("process", "thread"):
-    box = Sandbox(tools=[hang], isolation=isolation)
+for place in json.loads(sys.argv[1]):
+    box = Sandbox(tools=[hang], **place)
     for code in ("hang()", "await hang.aio()"):
         try:
             box.run(code, deadline_s=0.2)
         except TimedOut as exc:
-            print(isolation, exc.state_kept)
+            print(exc.state_kept)
         if box.closed:
             box.reset()
 """
 
 
-def run_host(script: str) -> tuple[list[str], int]:
-    """Lines that a host process printed, and its pid."""
+def run_host(script: str, places: Collection[str]) -> tuple[list[str], int]:
+    """Lines that a host process printed, which has sandboxes in these places, and its pid."""
     allowed = {name: value for name, value in os.environ.items() if name.startswith(("CLOCHE_", "HOME", "XDG_"))}
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", script],
+        [sys.executable, "-W", "ignore", "-c", script, json.dumps([where(place) for place in places])],
         env={**allowed, "PYTHONPATH": str(FOLDER)},
         stdout=subprocess.PIPE,
         text=True,
@@ -75,15 +79,26 @@ def run_host(script: str) -> tuple[list[str], int]:
     return out.splitlines(), process.pid
 
 
+def check_forks(places: Collection[str]) -> None:
+    lines, _ = run_host(FORKS, places)
+    child = ["child 2", "refused", "exit status 0"]
+    assert lines == child * len(places) + ["parent 1"] * len(places)
+
+
 def test_a_forked_child_has_its_own_sandboxes_and_the_parent_keeps_its_own() -> None:
-    lines, _ = run_host(FORKS)
-    child = ["refused", "exit status 0"]
-    assert lines == ["child process 2", *child, "child thread 2", *child, "parent 1", "parent 1"]
+    check_forks(PLACES[:2])
 
 
-def test_a_host_ends_at_once_although_tools_hang_and_leaves_no_process_behind() -> None:
-    lines, host_pid = run_host(LEAVES)
-    assert lines == ["process False", "process True", "thread False", "thread True"]
+@pytest.mark.deno
+@pytest.mark.exhaustive
+def test_a_fork_is_the_same_beside_the_engine_deno() -> None:
+    check_forks(PLACES)
+
+
+@pytest.mark.parametrize("place", params())
+def test_a_host_ends_at_once_although_tools_hang_and_leaves_no_process_behind(place: str) -> None:
+    lines, host_pid = run_host(LEAVES, [place])
+    assert lines == ["False", "True"]
     left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"\0{host_pid}\0".encode() in _read(path)]
     assert left == []  # a fork server is told the pid of its host
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
+from tests.support.places import params, where
 
 from cloche import Limits, Sandbox
 
@@ -45,10 +46,10 @@ for name in sorted(names):
 """
 
 
-@pytest.fixture(scope="module", params=["process", "thread"])
+@pytest.fixture(scope="module", params=params())
 def imported(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
     """How many modules there are, and the error of each that does not import."""
-    with Sandbox(isolation=request.param, limits=Limits(wall_s=60, cpu_s=60)) as box:
+    with Sandbox(**where(request.param), limits=Limits(wall_s=60, cpu_s=60)) as box:
         cell = box.run(IMPORT_ALL)
         assert cell.error is None, cell.error
         assert box.run("1 + 1").value == 2
@@ -67,7 +68,8 @@ def test_what_is_missing_is_an_import_error(imported: tuple[int, dict[str, str]]
     assert kinds == {"_ctypes": "MemoryError"}
 
 
-def test_sqlite_keeps_a_database_in_a_file_and_reads_it_back() -> None:
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_sqlite_keeps_a_database_in_a_file_and_reads_it_back(place: str) -> None:
     code = """
 import sqlite3
 with sqlite3.connect("/tmp/shop.db") as db:
@@ -79,7 +81,7 @@ rows = again.execute("select count(*), sum(euros), max(item) from price where eu
 found = again.execute("select euros from price where item = ?", ["item 7"]).fetchone()
 (rows, found, again.execute("pragma integrity_check").fetchone())
 """
-    with Sandbox() as box:
+    with Sandbox(**where(place)) as box:
         cell = box.run(code)
     assert cell.error is None, cell.error
     assert cell.value == ((1600, 479_800.0, "item 999"), (1.75,), ("ok",))

@@ -1,4 +1,4 @@
-"""Observers of tool calls in whole sandboxes, of both faces and both kinds of isolation."""
+"""Observers of tool calls in whole sandboxes, of both faces and in each place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 import anyio
 import pytest
+from tests.support.places import params, where
 
 from cloche import (
     AsyncSandbox,
@@ -64,10 +65,10 @@ def check(value: object, events: list[ToolEvent]) -> None:
     assert len(events) == 24
 
 
-@pytest.mark.parametrize("isolation", ["process", "thread"])
-def test_hooks_decide_in_a_blocking_sandbox(isolation: str) -> None:
+@pytest.mark.parametrize("place", params())
+def test_hooks_decide_in_a_blocking_sandbox(place: str) -> None:
     events: list[ToolEvent] = []
-    with Sandbox(tools=[double, double_later], isolation=isolation) as box:
+    with Sandbox(tools=[double, double_later], **where(place)) as box:
         cell = box.run(CODE, on_tool=ToolObserver(approve=approve, on_event=events.append))
     assert cell.error is None
     check(cell.value, events)
@@ -86,13 +87,14 @@ def test_hooks_decide_in_an_async_sandbox(backend: Literal["asyncio", "trio"]) -
     check(anyio.run(run, backend=backend), events)
 
 
-def test_the_deadline_of_the_cell_ends_a_wait_for_approval() -> None:
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_the_deadline_of_the_cell_ends_a_wait_for_approval(place: str) -> None:
     async def never(request: ToolRequest) -> bool:
         await anyio.sleep_forever()
         return True
 
     events: list[ToolEvent] = []
-    with Sandbox(tools=[double, double_later], isolation="thread") as box:
+    with Sandbox(tools=[double, double_later], **where(place)) as box:
         for code in ("double(2)", "await double.aio(2)", "double_later(2)", "await double_later.aio(2)"):
             with pytest.raises(TimedOut) as caught:
                 box.run(code, deadline_s=0.3, on_tool=ToolObserver(approve=never, on_event=events.append))

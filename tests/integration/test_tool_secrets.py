@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from tests.support.places import params, where
 
 from cloche import CodeAgent, RecordingModel, Sandbox, SandboxOptions, ScriptedModel, Tool, ToolObserver, tool
 from cloche.runtime.tool_hooks import ToolEvent
@@ -62,9 +63,10 @@ def tools() -> list[Tool]:
     return [lookup, Ticket(key)]
 
 
-def test_a_secret_reaches_nothing_of_the_guests() -> None:
+@pytest.mark.parametrize("place", params())
+def test_a_secret_reaches_nothing_of_the_guests(place: str) -> None:
     events: list[ToolEvent] = []
-    with Sandbox(tools=tools(), isolation="thread") as box:
+    with Sandbox(tools=tools(), **where(place)) as box:
         cell = box.run(CELL, on_tool=ToolObserver(on_event=events.append))
     assert cell.error is None
     assert cell.value == (False, "found tea with a key of 11 characters", "ticket 7")

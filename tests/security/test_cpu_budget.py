@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.support.places import params, where
 
 from cloche.runtime.errors import LimitExceeded, SandboxClosed
 from cloche.runtime.limits import Limits
@@ -38,8 +39,9 @@ def wait(seconds: float) -> None:
 
 
 @pytest.mark.guarantee("G31")
-def test_a_cell_over_its_cpu_budget_raises_and_the_sandbox_is_gone(runtime: Runtime) -> None:
-    with runtime.sandbox(limits=Limits(cpu_s=0.3, wall_s=60)) as box:
+@pytest.mark.parametrize("place", params())
+def test_a_cell_over_its_cpu_budget_raises_and_the_sandbox_is_gone(runtime: Runtime, place: str) -> None:
+    with runtime.sandbox(**where(place), limits=Limits(cpu_s=0.3, wall_s=60)) as box:
         with pytest.raises(LimitExceeded) as caught:
             box.run(DEAF)
         assert (type(caught.value), caught.value.limit, caught.value.allowed) == (LimitExceeded, "cpu_s", 0.3)
@@ -48,9 +50,10 @@ def test_a_cell_over_its_cpu_budget_raises_and_the_sandbox_is_gone(runtime: Runt
             box.run("1")
 
 
-def test_the_budget_counts_per_cell_and_time_spent_in_tools_is_not_the_guests(runtime: Runtime) -> None:
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_the_budget_counts_per_cell_and_time_spent_in_tools_is_not_the_guests(runtime: Runtime, place: str) -> None:
     burn = "for n in range(300_000): pass\nn"
-    with runtime.sandbox(tools=[wait], limits=Limits(cpu_s=0.8, wall_s=60)) as box:
+    with runtime.sandbox(**where(place), tools=[wait], limits=Limits(cpu_s=0.8, wall_s=60)) as box:
         for _ in range(8):
             assert box.run(burn).value == 299_999
         assert box.run("wait(1.2)\n'slept'").value == "slept"

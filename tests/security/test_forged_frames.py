@@ -1,4 +1,4 @@
-"""Guests that go behind their runner and speak to the host call themselves, in both isolations.
+"""Guests that go behind their runner and speak to the host call themselves, in each place.
 
 The rule: what a guest can say is what its runner may say, one frame at a time. A frame that only a worker may send does
 not get past the worker; one that is wrong in itself ends the sandbox; the deadline holds whatever is forged.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.places import matrix, params, where
 
 from cloche import Limits
 
@@ -100,17 +101,21 @@ LATE = {
     "an end that is none": "say(made(OUTPUT, b'x') + made(DONE))\nwhile True: pass",
 }
 """Ends by its deadline."""
+SAMPLE = (
+    "two frames in one",
+    "a limit of the engine",
+    "no JSON",
+    "a frame over the cap",
+    "two results",
+    "values too deep",
+)
+"""What the ordinary suite sends on the engine "deno"; `make test-all` sends everything."""
 
 
 @pytest.fixture(scope="module")
 def shooting_range(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
     with open_range(tmp_path_factory.mktemp("range")) as made:
         yield made
-
-
-@pytest.fixture(params=["process", "thread"])
-def isolation(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def shoot(place: Range, isolation: str, code: str, *, category: str = "bridge") -> Seen:
@@ -123,7 +128,7 @@ def shoot(place: Range, isolation: str, code: str, *, category: str = "bridge") 
     return seen
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(("name", "isolation"), matrix(REFUSED, SAMPLE))
 def test_what_only_a_worker_may_say_is_refused_and_the_cell_goes_on(
     shooting_range: Range, isolation: str, name: str
 ) -> None:
@@ -132,7 +137,7 @@ def test_what_only_a_worker_may_say_is_refused_and_the_cell_goes_on(
     assert seen.stdout.startswith("REFUSED")
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize(("name", "isolation"), matrix(ENDS, SAMPLE))
 @pytest.mark.guarantee("G18")
 @pytest.mark.guarantee("G23")
 def test_a_frame_that_no_runner_sends_ends_the_sandbox(shooting_range: Range, isolation: str, name: str) -> None:
@@ -141,7 +146,7 @@ def test_a_frame_that_no_runner_sends_ends_the_sandbox(shooting_range: Range, is
     assert shoot(shooting_range, isolation, ENDS[name], category=category).outcome == ending
 
 
-@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize(("name", "isolation"), matrix(HARMLESS, SAMPLE))
 @pytest.mark.guarantee("G19")
 def test_a_frame_that_a_runner_might_send_is_answered_within_the_caps(
     shooting_range: Range, isolation: str, name: str
@@ -149,12 +154,13 @@ def test_a_frame_that_a_runner_might_send_is_answered_within_the_caps(
     assert shoot(shooting_range, isolation, HARMLESS[name]).outcome == "cell"
 
 
-@pytest.mark.parametrize("name", LATE)
+@pytest.mark.parametrize(("name", "isolation"), matrix(LATE, SAMPLE))
 def test_a_forged_wait_does_not_move_the_deadline(shooting_range: Range, isolation: str, name: str) -> None:
     assert shoot(shooting_range, isolation, LATE[name], category="resource").outcome == "TimedOut"
 
 
+@pytest.mark.parametrize("isolation", params(sampled=False))
 def test_a_guest_that_replaces_its_entry_changes_nothing(shooting_range: Range, isolation: str) -> None:
-    with shooting_range.runtime.sandbox(isolation=isolation, limits=Limits(wall_s=5)) as box:
+    with shooting_range.runtime.sandbox(**where(isolation), limits=Limits(wall_s=5)) as box:
         box.run(TOOLS + "_host.entry = lambda message: made(DONE)")
         assert box.run("20 + 1").value == 21

@@ -216,8 +216,9 @@ def test_a_forbidden_call_is_named_as_the_reason_and_harms_no_neighbour(jailed: 
 
 def test_the_kernel_confirms_the_walls_that_are_reported(jailed: ForkServer) -> None:
     link = ready(jailed)
+    worker = pid_of(link)
     active = {wall.name for wall in jailed.walls if wall.active}
-    for pid in (jailed.pid, link.pid):
+    for pid in (jailed.pid, worker):
         status = dict(
             line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
         )
@@ -233,7 +234,7 @@ def test_the_kernel_confirms_the_walls_that_are_reported(jailed: ForkServer) -> 
     assert status["Seccomp_filters"] == "2"
     if os.geteuid() == 0:
         for space, wall in (("net", report.NETWORK), ("ipc", report.IPC), ("uts", report.UTS), ("mnt", report.ROOT)):
-            ours, theirs = (os.readlink(f"/proc/{pid}/ns/{space}") for pid in (os.getpid(), link.pid))
+            ours, theirs = (os.readlink(f"/proc/{pid}/ns/{space}") for pid in (os.getpid(), worker))
             assert (ours != theirs) == (wall in active)
     link.close(5)
 

@@ -9,7 +9,7 @@ import pytest
 from cloche.deno_host import HOST_DIR
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import deno_script
-from cloche.wasm_sandbox.image.deno_script import RECORD, HostScript, host_script
+from cloche.wasm_sandbox.image.deno_script import RECORD, HostScript, host_script, pack_scripts
 
 pytestmark = pytest.mark.deno
 
@@ -31,7 +31,7 @@ def forbid_making(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_module_of_the_host_is_there_without_types_and_no_test_is(made: HostScript) -> None:
     scripts = {path.stem for path in made.main.parent.glob("*.js")}
     sources = {path.stem for path in HOST_DIR.glob("*.ts")}
-    assert scripts == {name for name in sources if not name.endswith("_test")} - {"strip_types"}
+    assert scripts == {name for name in sources if not name.endswith(("_test", ".d"))} - {"strip_types"}
     assert "interface" not in made.main.read_text(encoding="utf-8")
     assert '.ts"' not in made.main.read_text(encoding="utf-8")
 
@@ -53,6 +53,30 @@ def test_scripts_without_a_record_are_not_used(made: HostScript, monkeypatch: py
     forbid_making(monkeypatch)
     with pytest.raises(AssertionError, match="made again"):
         host_script()
+
+
+def test_the_scripts_of_a_wheel_are_used_where_they_are_of_the_same_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(deno_script, "PACKAGED", tmp_path / "packaged.json")
+    pack_scripts(tmp_path / "packaged.json")
+    forbid_making(monkeypatch)
+    assert "serve(" in host_script().main.read_text(encoding="utf-8")
+    sources = deno_script._sources()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(deno_script, "_sources", lambda: {**sources, "main.ts": b"// another"})
+    with pytest.raises(AssertionError, match="made again"):
+        host_script()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"sources": 1}', b'{"sources": "x", "scripts": []}'])
+def test_a_damaged_file_of_a_wheel_is_not_used(
+    made: HostScript, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(deno_script, "PACKAGED", tmp_path / "packaged.json")
+    (tmp_path / "packaged.json").write_bytes(content)
+    made.main.with_name(RECORD).unlink()
+    assert host_script() == made
 
 
 def test_a_folder_that_others_can_write_is_not_used(made: HostScript) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.deno_host import HOST_DIR, npm
+from cloche.deno_host import HOST_DIR, find, npm
 from cloche.runtime.errors import ImageError
 
 
@@ -50,10 +50,8 @@ def test_a_file_that_is_not_the_pinned_one_is_never_used(tmp_path: Path, monkeyp
 
 
 def test_without_deno_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_name: str) -> None:
-        raise ImportError
-
-    monkeypatch.setattr(npm, "import_module", absent)
+    monkeypatch.setattr(find, "_from_wheel", lambda: None)
+    monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ImageError, match=r"pip install 'cloche\[build\]'"):
         npm.deno_executable()
 

@@ -108,3 +108,12 @@ def test_the_command_prints_the_bill_of_the_image_in_use(tmp_path: Path) -> None
     out = tmp_path / "sbom.json"
     subprocess.run([*command, "--out", str(out)], capture_output=True, check=True, timeout=60)
     assert out.read_bytes() == printed
+
+
+@pytest.mark.wasmtime
+def test_a_bill_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "nowhere" / "sbom.json"
+    command = [sys.executable, "-P", "-m", "cloche", "image", "sbom", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == f"cloche: {out} cannot be written: No such file or directory\n"

@@ -268,6 +268,7 @@ def test_a_crashed_worker_raises_once_and_then_the_sandbox_is_closed(runtime: Ru
         with pytest.raises(WorkerCrashed) as caught:
             box.run("import os; os._exit(5)")
         assert caught.value.exit_status == 5
+        assert str(caught.value) == "the worker is gone; reset() starts the sandbox afresh"
         with pytest.raises(SandboxClosed, match="WorkerCrashed"):
             box.run("1")
         assert repr(box) == "<Sandbox wasmtime/process lost>"

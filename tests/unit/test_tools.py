@@ -11,6 +11,7 @@ import functools
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field
@@ -273,6 +274,12 @@ def test_a_tool_is_passed_on_as_it_is_and_a_table_takes_plain_functions() -> Non
     assert Tool.from_function(get_price) is get_price
     assert list(table) == ["get_price", "fetch"]
     assert table["get_price"] is get_price
+
+
+@pytest.mark.parametrize("alone", [get_price, fetch, 5, "get_price"])
+def test_what_is_no_list_of_tools_is_named_with_what_to_write(alone: Any) -> None:
+    with pytest.raises(ConfigError, match=r"tools is a list, not '\w+'; write tools=\[\.\.\.\]"):
+        ToolTable(alone)
 
 
 def echo(

@@ -67,7 +67,7 @@ class Guest:
             if kind == "start":
                 self._start(header, parts)
             elif kind == "noop":
-                rehearse_for_lease(Guest)
+                rehearse_for_lease(Guest, header.get("number", 0))
                 self.interrupts.install()
         except BaseException:  # the guest runner: nothing may leave, see above
             self._cell = None

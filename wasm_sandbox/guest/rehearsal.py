@@ -2,7 +2,8 @@
 
 CPython specialises bytecode, fills caches and makes some tables at first use; each of that would dirty pages of every
 new sandbox. So while the image is built, cells like those that will come run some times in a throw-away guest with a
-host of its own. A warm worker, too, rehearses one small cell before it is leased: its pages are then in place.
+host of its own. A warm worker, too, rehearses before it is leased: one small cell, so that its pages are in place, or
+several where an engine compiles what it runs for the first time.
 
 Rule: nothing of it may be seen afterwards. All that a cell leaves in the interpreter is put back here.
 """
@@ -47,6 +48,17 @@ _CELLS = (
     "f(",
     "undefined_name",
 )
+_FOR_LEASE = (
+    "1+1",
+    "print(f'{2.5:>8.2f}')\ndef f(n):\n    return 1 / n\nf(0)",
+    "import signal\nsignal.raise_signal(signal.SIGINT)\nfor i in range(9):\n    pass",
+    "rehearse(3) + rehearse(n=4)",
+    "import asyncio\nawait asyncio.gather(rehearse.aio(1), asyncio.sleep(0))",
+    "import json, re\nre.sub('a', 'b', json.dumps({'a': [1, 2.5, None]}))",
+    "class Tea:\n    def __init__(self, price): self.price = price\nsorted([Tea(2).price, Tea(1).price])",
+    "import random\n[random.random() < 2, {1, 2}, b'x', (1, 'é')]",
+)
+"""The most common way first; the second ends in an error, the third is interrupted."""
 _ROUNDS = 8
 """CPython specialises a function's bytecode in its first few runs."""
 
@@ -58,9 +70,9 @@ def rehearse_for_image(make_guest: MakeGuest) -> None:
     _rehearse(make_guest, _CELLS * _ROUNDS)
 
 
-def rehearse_for_lease(make_guest: MakeGuest) -> None:
-    """One small cell, in a worker that waits for its tenant."""
-    _rehearse(make_guest, _CELLS[:1])
+def rehearse_for_lease(make_guest: MakeGuest, number: int) -> None:
+    """One small cell, in a worker that waits for its tenant. `number`: which; those beyond the last are the first."""
+    _rehearse(make_guest, (_FOR_LEASE[number if 0 <= number < len(_FOR_LEASE) else 0],))
 
 
 def _rehearse(make_guest: MakeGuest, cells: tuple[str, ...]) -> None:

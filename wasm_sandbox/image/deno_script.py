@@ -2,6 +2,7 @@
 
 Nothing is run that this process has not checked: the folder is ours alone, and each file has the hash that the record
 says. The record's name has the hash of the TypeScript and the release of Deno, so a change of either makes a new one.
+A wheel brings them ready-made (`PACKAGED`, written by `make wheel`), for the sources that it was built from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ...runtime.errors import ImageError
 from .stages import write_atomically
 from .store import cache_dir, not_private, require_private
 
+PACKAGED = Path(__file__).resolve().parents[1] / "deno_scripts.json"
+"""The hash of the TypeScript, and the scripts; in a wheel only."""
 MAIN, READER, RECORD = "main.js", "stdin_reader.js", "record.json"
 _TOOL = "strip_types.ts"
 _TIMEOUT_S = 60
@@ -46,7 +49,7 @@ def host_script() -> HostScript:
     folder = _root() / _key(sources)
     kept = _kept(folder)
     if kept is None:
-        _write(folder, _stripped(sources))
+        _write(folder, _packaged(sources) or _stripped(sources))
         kept = _kept(folder)
     if kept is None:
         raise ImageError(f"{folder} cannot be used; delete it and try again")
@@ -54,19 +57,42 @@ def host_script() -> HostScript:
 
 
 def _sources() -> dict[str, bytes]:
-    names = [path.name for path in sorted(HOST_DIR.glob("*.ts")) if not path.name.endswith("_test.ts")]
+    names = [path.name for path in sorted(HOST_DIR.glob("*.ts")) if not path.name.endswith(("_test.ts", ".d.ts"))]
     return {name: (HOST_DIR / name).read_bytes() for name in names if name != _TOOL}
 
 
-def _key(sources: Mapping[str, bytes]) -> str:
+def pack_scripts(target: Path = PACKAGED) -> None:
+    """Write the scripts of these sources for a wheel. Raises ImageError as `host_script` does."""
+    sources = _sources()
+    texts = {name: text.decode("utf-8") for name, text in _stripped(sources).items()}
+    record = {"sources": _digest(sources), "scripts": texts}
+    write_atomically(target, json.dumps(record, sort_keys=True, indent=0).encode())
+
+
+def _packaged(sources: Mapping[str, bytes]) -> dict[str, bytes] | None:
+    """What the wheel brought, if it is of these very sources."""
+    try:
+        record = json.loads(PACKAGED.read_bytes())
+        if record["sources"] == _digest(sources):
+            return {str(name): str(text).encode("utf-8") for name, text in record["scripts"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # none, or none of ours: Deno makes them
+    return None
+
+
+def _digest(sources: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256((HOST_DIR / _TOOL).read_bytes())
     for name, text in sources.items():
         digest.update(f"{name}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()
+
+
+def _key(sources: Mapping[str, bytes]) -> str:
     try:
         release = version("deno")
     except PackageNotFoundError:
         release = "unknown"
-    return f"{digest.hexdigest()[:16]}-{release}"
+    return f"{_digest(sources)[:16]}-{release}"
 
 
 def _root() -> Path:

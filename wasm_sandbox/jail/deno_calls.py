@@ -1,8 +1,8 @@
 """Which system calls a Deno worker may make: an allow list that leaves V8 its threads and its executable pages.
 
 The rule: as in seccomp.py what is not named kills the worker. Files may be opened for reading alone, threads may start
-and processes may not, signals reach the process itself. Traced (`strace -f`) through starts, cells and memory bombs; V8
-and Tokio also call some of these on paths that a trace can miss.
+and processes may not, signals reach the process itself. Found with `strace -f` and the kernel's audit log; V8 and Tokio
+also call some of these on rare paths, which a log shows only when a busy machine takes them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ REFUSED = {
 _CLONE_THREAD, _CLONE_NEW = 0x1_0000, 0x7E02_0080
 _OPEN_MODE, _CREATE, _TRUNCATE, _TEMPORARY = 0o3, 0o100, 0o1000, 0o20000000
 _AF_UNIX = 1
+_DONT_WAIT = 0x40
 _SET_NAME = 15
 _DUPLICATE, _GET_FLAGS, _SET_FLAGS, _GET_STATUS, _SET_STATUS, _DUPLICATE_CLOSED = 0, 1, 2, 3, 4, 1030
 
@@ -63,6 +64,7 @@ def deno_filter(machine: Architecture) -> bytes:
         number["prctl"]: (Check(0, _SET_NAME),),
         number["prlimit64"]: (Check(0, 0), Check(2, 0)),  # of itself, and only to look
         number["socketpair"]: (Check(0, _AF_UNIX),),  # how Tokio wakes itself
+        number["recvfrom"]: (Check(3, 0, others=(_DONT_WAIT,)),),  # how its thread for signals empties its own pipe
         number["kill"]: own,
         number["tgkill"]: own,
     }

@@ -96,7 +96,8 @@ def raise_walls(exhibits: Exhibits, without: Collection[str] = ()) -> DenoJail:
         return namespaces.root_with(seen, links, copies)
 
     def become_nobody(number: int) -> str:
-        _check_readable([*seen, *copies], furnished=notes.active(report.ROOT))
+        if os.geteuid() == 0:
+            _check_readable([*seen, *copies], furnished=notes.active(report.ROOT))
         return namespaces.become_nobody(number)
 
     leave_this_machine(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ..runtime.errors import ClocheError
 from . import exits
 from .failures import complain
-from .terminal import ReaderGone
+from .terminal import ReaderGone, write_text
 
 if TYPE_CHECKING:
     import typer
@@ -66,7 +66,12 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.callback()(_options)
+    asked = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+
+    def options(version: bool = asked) -> None:
+        """Run model-written Python under a glass bell: a Pyodide interpreter under WebAssembly."""
+
+    app.callback()(options)
     wanted = [arguments[0]] if arguments and arguments[0] in COMMANDS else list(COMMANDS)
     for name in wanted:
         command: typer.Typer = import_module(f".{COMMANDS[name]}", __name__).app
@@ -74,5 +79,10 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _options() -> None:
-    """Run model-written Python under a glass bell: a Pyodide interpreter under WebAssembly."""
+def _print_version(asked: bool) -> None:
+    """Ends the command when it was asked for, before one is missed."""
+    if asked:
+        from .. import __version__
+
+        write_text(f"cloche {__version__}\n", sys.stdout)
+        raise SystemExit(exits.OK)

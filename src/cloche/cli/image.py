@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from ..runtime.errors import ClocheError
+from ..runtime.errors import ClocheError, ConfigError
 from ..wasm_sandbox.image import compile as compiled
 from ..wasm_sandbox.image import store
 from ..wasm_sandbox.image.load import Image, load_image, verify
@@ -112,12 +112,12 @@ def sbom_(
 
     try:
         text = json.dumps(sbom(load_image(path or store.find_image())), indent=1)
+        if out is not None:
+            _write(out, text + "\n")
     except ClocheError as exc:
         _fail(exc, False)
     if out is None:
         typer.echo(text)
-    else:
-        out.write_text(text + "\n", encoding="utf-8")
 
 
 @app.command("path")
@@ -141,6 +141,13 @@ def prepare_deno(image: Image) -> None:
 
     deno_assets(image)
     _progress(f"the scripts of the engine deno are in {host_script().main.parent}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be written: {exc.strerror}") from exc
 
 
 def _described(image: Image) -> dict[str, Any]:

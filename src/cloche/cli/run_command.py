@@ -47,6 +47,7 @@ def run(
     max_steps: Annotated[int, typer.Option(min=1, help="Replies of the model at most.")] = 20,
     deadline: Annotated[float | None, typer.Option(min=0.001, help="Seconds for the whole run.")] = None,
     isolation: Annotated[Literal["process", "thread"], typer.Option(help="As for `cloche exec`.")] = "process",
+    engine: Annotated[Literal["wasmtime", "deno"], typer.Option(help="As for `cloche exec`.")] = "wasmtime",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
 ) -> None:
     """Let an agent solve a task with the given tools.
@@ -58,9 +59,10 @@ def run(
             tools=load_tools(tools or ()),
             model=make_model(model, base_url),
             max_steps=max_steps,
+            engine=engine,
             isolation=isolation,
         )
-        prepare(isolation)
+        prepare(isolation, engine)
         result = _drive(agent, _read_task(task), deadline, None if as_json else progress_on(sys.stderr))
     except ClocheError as exc:
         if as_json:

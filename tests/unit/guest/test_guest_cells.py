@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import struct
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -297,3 +299,17 @@ def test_bytes_that_are_no_frame_end_in_a_result_and_not_in_an_exception(host: F
     host.run("1")
     assert host.entry(b"\xff\xff\xff\xff\xff\xff\xff\xff") == b""
     assert host.run("1 + 1").value == 2
+
+
+@pytest.mark.parametrize("number", [-1, *range(9)])
+def test_a_rehearsal_says_nothing_and_leaves_nothing(host: FakeHost, number: int) -> None:
+    said: list[object] = []
+    host.on_frame = said.append
+    header = b'{"type":"noop","number":%d,"attachments":[]}' % number
+    names = host.run("[name for name in globals() if not name.startswith('__')]").value
+    said.clear()
+    modules = set(sys.modules)
+    assert host.entry(struct.pack("<II", 4 + len(header), len(header)) + header) == b""
+    assert (said, set(sys.modules) - modules) == ([], set())
+    ran = host.run("[name for name in globals() if not name.startswith('__')]")
+    assert (ran.value, ran.result.interrupted) == (names, False)
