@@ -28,6 +28,9 @@ from .typed_dicts import readable
 
 MAX_ERRORS = 5
 """Problems named in one message; a model repairs them one by one anyway."""
+MOST_ERRORS = 300
+"""Problems that are looked at at all. pydantic makes an object of each, in one call that nothing interrupts."""
+_FAIL_FAST = frozenset({"list", "tuple", "set", "frozenset", "dict"})
 _SCALARS = frozenset({"bool", "bytes", "float", "int", "str"})
 _INNER_SCHEMAS = frozenset(
     {
@@ -57,7 +60,10 @@ class ArgumentReader:
         """`parameters` carry resolved annotations."""
         self._name = name
         self._parameters = parameters
-        schema = strict_scalars(self._adapter(parameters).core_schema)
+        schema = fail_fast(strict_scalars(self._adapter(parameters).core_schema))
+        kinds = {parameter.kind for parameter in parameters}
+        open_ended = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} & kinds
+        self._most = None if open_ended else len(parameters) + MOST_ERRORS
         self._validate = SchemaValidator(typing.cast("typing.Any", schema)).validate_python
 
     def read(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Arguments:
@@ -66,6 +72,8 @@ class ArgumentReader:
         Raises:
             BadArguments: they do not fit.
         """
+        if self._most is not None and len(args) + len(kwargs) > self._most:  # pydantic would name each of them
+            raise BadArguments(f"{self._name}(): {len(args) + len(kwargs)} arguments are far too many")
         try:
             bound: Arguments = self._validate(ArgsKwargs(args, kwargs))
         except ValidationError as exc:
@@ -104,6 +112,8 @@ class ArgumentReader:
 
 def explain(exc: ValidationError, parameters: Sequence[inspect.Parameter] = (), root: str = "") -> str:
     """What is wrong, by place, without the values. `root` names the whole, where it is not a list of arguments."""
+    if exc.error_count() > MOST_ERRORS:
+        return f"{exc.error_count()} things are wrong"
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [parameter.name for parameter in parameters if parameter.kind in positional]
     errors = exc.errors(include_url=False, include_input=False, include_context=False)
@@ -145,6 +155,24 @@ def strict_scalars(schema: object) -> object:
     copy = {key: _inner(key, part) for key, part in schema.items()}
     if isinstance(kind, str) and kind in _SCALARS:
         copy.setdefault("strict", True)
+    return copy
+
+
+def fail_fast(schema: object) -> object:
+    """A copy of a core schema whose containers stop at their first wrong item, also inside models. Otherwise a guest
+    has a million errors made in one call that holds the interpreter's lock: no deadline of the host runs meanwhile."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(fail_fast(part) for part in schema)
+    if not isinstance(schema, dict):
+        return schema
+    copy: dict[object, object] = {}
+    for key, part in schema.items():
+        if key in ("fields", "choices") and isinstance(part, dict):  # by name or by tag, not itself a schema
+            copy[key] = {name: fail_fast(below) for name, below in part.items()}
+        else:
+            copy[key] = fail_fast(part) if key in _INNER_SCHEMAS else part
+    if copy.get("type") in _FAIL_FAST:
+        copy["fail_fast"] = True
     return copy
 
 

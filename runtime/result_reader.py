@@ -14,7 +14,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import SchemaError, SchemaValidator, ValidationError
 
-from .argument_reader import explain, strict_scalars
+from .argument_reader import explain, fail_fast, strict_scalars
 from .tool_signature import BadResult
 from .typed_dicts import readable
 
@@ -36,7 +36,7 @@ def result_check(tool: str, hint: object) -> Callable[[object], object] | None:
         return None
     try:
         schema = TypeAdapter(readable(hint)).core_schema
-        validate = SchemaValidator(typing.cast("typing.Any", strict_scalars(schema))).validate_python
+        validate = SchemaValidator(typing.cast("typing.Any", fail_fast(strict_scalars(schema)))).validate_python
     except (PydanticSchemaGenerationError, PydanticUserError, SchemaError, NameError):
         return None
 

@@ -15,5 +15,5 @@ def test_workers_that_send_hostile_bytes_die_alone() -> None:
     ends = run_live(60, seed=3)
 
     assert sum(ends.values()) == 60
-    assert set(ends) <= {"answered", "ProtocolError", "WorkerCrashed"}
+    assert set(ends) <= {"answered", "FrameTooLarge", "ProtocolError", "WorkerCrashed"}
     assert ends["ProtocolError"] > 10

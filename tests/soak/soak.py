@@ -203,7 +203,7 @@ def _record(book: Book, samples: Samples, left: dict[str, int], ran: float, seed
     lost = begun - answered - killed
     share = answered / (begun - killed) if begun > killed else 0.0
     findings = list(book.findings)
-    findings += [f"{number} {what} left" for what, number in left.items() if number]
+    findings += [f"{number} {what} left" for what, number in left.items() if number > 0]
     allowed = GROWTH_MB if ran >= SHORT_S else 4 * GROWTH_MB
     if growth > allowed:
         findings.append(f"the host grew by {growth:.1f} MB, {allowed:g} are allowed")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cloche import ClocheError, PoolExhausted, Runtime, Sandbox, WorkerCrashed
 
@@ -144,7 +144,7 @@ class Tenant:
 
     def _open(self, tools: list[Callable[..., object]], *, good: bool) -> Live:
         limits = GOOD_LIMITS if good else HOSTILE_LIMITS
-        options = {"tenant": self.name} if TENANTS_KNOWN else {}
+        options: Any = {"tenant": self.name} if TENANTS_KNOWN else {}
         box = self._retried(lambda: self._runtime.sandbox(tools=tools, limits=limits, **options))
         live = Live(box, good=good)
         self._live.add(live)
