@@ -9,6 +9,8 @@ One thread serves (`call`, `start`, `cancel`, `wait`, `close`); `abort` may come
 
 from __future__ import annotations
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# decoded values are of any type; each is looked at by its own
 import contextvars
 import logging
 import time

@@ -7,6 +7,8 @@ cost a process start 200 ms, more than everything else together.
 
 from __future__ import annotations
 
+# pyright: reportUnknownMemberType=false
+# what JSON gives is looked at item by item
 import dataclasses
 import json
 import sys

@@ -6,6 +6,8 @@ given running a loop that never ends, refused cells asked for again when the hin
 
 from __future__ import annotations
 
+# pyright: reportPossiblyUnboundVariable=false
+# a flood has at least one round
 import threading
 import time
 from collections import Counter

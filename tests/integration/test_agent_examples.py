@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportUnknownMemberType=false
+# a fixture without full types
 import importlib.util
 import os
 import shutil

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# looks into the pool
 import os
 import sys
 import threading

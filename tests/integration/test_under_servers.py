@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# the client of kernels has no types
 import json
 import os
 import queue
@@ -10,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +122,7 @@ def wait_until_up(port: int) -> None:
 
 
 @contextmanager
-def kernel() -> Iterator[tuple[Any, Any]]:
+def kernel() -> Generator[tuple[Any, Any], None, None]:
     from jupyter_client.manager import KernelManager
 
     manager = KernelManager(kernel_name="python3")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportUnknownArgumentType=false
+# wrong arguments of any shape
 import tracemalloc
 from dataclasses import dataclass
 

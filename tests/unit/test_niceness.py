@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportPrivateUsage=false
+# looks into the watch
 import os
 import subprocess
 import sys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportPrivateUsage=false
+# moves the clock of the pool
 import threading
 from collections.abc import Iterator
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# pyright: reportDeprecated=false, reportPossiblyUnboundVariable=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownParameterType=false, reportPrivateUsage=false
+# looks into accounts
 import os
 import pickle  # noqa: TID251  # errors travel between processes of the host
 import threading

@@ -6,6 +6,8 @@ and masks only; which call is allowed stands in seccomp.py.
 
 from __future__ import annotations
 
+# pyright: reportUnknownVariableType=false
+# the default factory of an empty dict
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
