@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..runtime.errors import ConfigError
 from ..runtime.tools import Tool
@@ -53,6 +53,7 @@ class OutputType:
 
     annotation: object = None
     _adapter: TypeAdapter[object] | None = None
+    _validate: Callable[[object], object] | None = None
 
     @classmethod
     def of(cls, annotation: object) -> OutputType:
@@ -63,25 +64,29 @@ class OutputType:
         if annotation is None:
             return cls()
         from pydantic import PydanticUserError, TypeAdapter
+        from pydantic_core import SchemaError, SchemaValidator
+
+        from ..runtime.argument_reader import fail_fast
 
         try:
             adapter: TypeAdapter[object] = TypeAdapter(cast("type[object]", annotation))
-            return cls(annotation, adapter)
-        except (PydanticUserError, TypeError, NameError) as exc:
+            schema = cast("Any", fail_fast(adapter.core_schema))
+            return cls(annotation, adapter, SchemaValidator(schema).validate_python)
+        except (PydanticUserError, SchemaError, TypeError, NameError) as exc:
             raise ConfigError(f"output_type {annotation!r:.100}: {exc}") from exc
 
     def read(self, value: object) -> tuple[object, str | None]:
         """The answer as that type, and what is wrong with it, in words for the model."""
-        if self._adapter is None:
+        if self._validate is None:
             return value, None
         from pydantic import ValidationError
 
+        from ..runtime.argument_reader import explain
+
         try:
-            return self._adapter.validate_python(value), None
+            return self._validate(value), None
         except ValidationError as exc:
-            problems = exc.errors(include_url=False, include_input=False, include_context=False)
-            lines = [f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:10]]
-            return None, "final_answer got a value of the wrong type.\n" + "\n".join(lines)
+            return None, f"final_answer got a value of the wrong type.\n{explain(exc, root='value')}"
 
     def schema_text(self) -> str | None:
         """JSON schema of the type, as text."""
@@ -157,7 +162,3 @@ def checked_checks(checks: Sequence[AnswerCheck]) -> tuple[AnswerCheck, ...]:
         if not callable(check):
             raise ConfigError(f"final_answer_checks holds functions, not {check!r:.100}")
     return tuple(checks)
-
-
-def _place(location: Sequence[object]) -> str:
-    return "value" + "".join(f"[{part!r}]" for part in location)

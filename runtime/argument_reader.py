@@ -30,6 +30,9 @@ MAX_ERRORS = 5
 """Problems named in one message; a model repairs them one by one anyway."""
 MOST_ERRORS = 300
 """Problems that are looked at at all. pydantic makes an object of each, in one call that nothing interrupts."""
+MOST_OPEN = 5000
+"""Arguments that `*args` and `**kwargs` may take: these have no way to stop at the first wrong one."""
+_OPEN_ENDED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 _FAIL_FAST = frozenset({"list", "tuple", "set", "frozenset", "dict"})
 _SCALARS = frozenset({"bool", "bytes", "float", "int", "str"})
 _INNER_SCHEMAS = frozenset(
@@ -62,8 +65,7 @@ class ArgumentReader:
         self._parameters = parameters
         schema = fail_fast(strict_scalars(self._adapter(parameters).core_schema))
         kinds = {parameter.kind for parameter in parameters}
-        open_ended = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} & kinds
-        self._most = None if open_ended else len(parameters) + MOST_ERRORS
+        self._most = len(parameters) + (MOST_OPEN if kinds & _OPEN_ENDED else MOST_ERRORS)
         self._validate = SchemaValidator(typing.cast("typing.Any", schema)).validate_python
 
     def read(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Arguments:
@@ -72,8 +74,9 @@ class ArgumentReader:
         Raises:
             BadArguments: they do not fit.
         """
-        if self._most is not None and len(args) + len(kwargs) > self._most:  # pydantic would name each of them
-            raise BadArguments(f"{self._name}(): {len(args) + len(kwargs)} arguments are far too many")
+        count = len(args) + len(kwargs)
+        if count > self._most:  # pydantic would name each of them
+            raise BadArguments(f"{self._name}(): {count} arguments are far too many; pass a list")
         try:
             bound: Arguments = self._validate(ArgsKwargs(args, kwargs))
         except ValidationError as exc:

@@ -24,14 +24,14 @@ from .errors import ProtocolError
 from .limits import Limits
 from .output import escape_controls
 from .protocol import ToolOutcome, Wait, Wake, render, render_tool_result
-from .safe_logs import logged
+from .safe_logs import FailureLog
 from .tool_events import EventTeller
 from .tool_flight import OpenCall, OpenCalls
 from .tool_hooks import ToolObserver
-from .tool_outcome import SHOWN, Denied, Late, Outcome, Refused, failure, message_of, tidy
+from .tool_outcome import SHOWN, Denied, HookFailed, Late, Outcome, Refused, failure, refusal, tidy
 from .tool_pipeline import NO_HOOKS, guarded_steps
 from .tool_running import AsyncRunner, CallRunner, ToolThreads
-from .tool_signature import Arguments, BadArguments, BadResult
+from .tool_signature import Arguments, BadArguments
 from .tools import Tool, ToolTable
 from .values import BadValue, CrossError, ValueLimits, ValueTooLarge, decode_counted, encode
 
@@ -70,7 +70,7 @@ class CellCalls:
         on_event = self._observer.on_event
         self._teller = None if on_event is None else EventTeller(on_event, context)
         self._last_id = -1
-        self._logged: set[tuple[str, type]] = set()
+        self._failures = FailureLog(_log)
         self.hits: dict[str, LimitHit] = {}
         self.count = 0
         self.bytes_in = 0
@@ -259,9 +259,7 @@ class CellCalls:
         try:
             payload = encode(run(), self._value_limits, f"result of {tool.name}")
         except Refused as refused:
-            if isinstance(refused, Denied) and refused.end_run:
-                self.ended_by = tool.name
-            return failure(refused)
+            return self._refused(tool, refused)
         except ValueTooLarge as exc:
             return failure(self._over(exc.limit, exc.used, exc.allowed, str(exc)))
         except CrossError as exc:
@@ -278,18 +276,25 @@ class CellCalls:
             message = f"tool_bytes_out: results of one cell may take {allowed} bytes"
             return failure(self._over("tool_bytes_out", self.bytes_out, allowed, message))
         if tool.end_cell:
-            self.ended_by = tool.name
+            self._end(tool)
         return Outcome(ok=True, payload=payload, end_cell=tool.end_cell)
 
+    def _refused(self, tool: Tool, refused: Refused) -> Outcome:
+        if isinstance(refused, HookFailed):
+            self._failures.warn(refused.what, refused.exc)
+        if isinstance(refused, Denied) and refused.end_run:
+            self._end(tool)
+        return failure(refused)
+
+    def _end(self, tool: Tool) -> None:
+        """The cell is over for the host: whatever the guest does, no call is admitted and none that waits begins."""
+        self.ended_by = tool.name
+        self._flight.ended = True
+
     def _failed(self, tool: Tool, exc: BaseException) -> Refused:
-        """An exception of a tool: its type, and its message if that is meant to be seen."""
-        kind = type(exc)
-        if not isinstance(exc, SHOWN) and (tool.name, kind) not in self._logged:
-            self._logged.add((tool.name, kind))
-            _log.warning("tool %s failed", tool.name, exc_info=logged(exc))
-        if isinstance(exc, BadResult):
-            return Refused("InvalidResult", tidy(exc.told))
-        return Refused(tidy(kind.__name__)[:100], message_of(exc))
+        if not isinstance(exc, SHOWN):
+            self._failures.warn(f"tool {tool.name} failed", exc)
+        return refusal(exc)
 
     def _late(self, tool: Tool, exc: Late) -> Refused:
         refused = self._over("tool_s", exc.used_s, exc.allowed_s, str(exc))
@@ -298,8 +303,7 @@ class CellCalls:
 
     def _tell_refused(self, call_id: int, name: str, outcome: Outcome, since: float) -> None:
         if self._teller is not None:
-            self._teller.started(call_id, name, None, since)
-            self._teller.finished(call_id, outcome, admitted=False)
+            self._teller.refused(call_id, name, outcome, since)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

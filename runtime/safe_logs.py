@@ -6,6 +6,7 @@ truncated line. So nobody who chooses an argument can forge a log record or spea
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import cast
 
@@ -20,6 +21,20 @@ def logged(exc: BaseException) -> ExcInfo:
     """What to give to `exc_info` of a log call instead of the exception itself."""
     shown = _stand_in(exc, _CHAIN)
     return type(shown), shown, exc.__traceback__
+
+
+class FailureLog:
+    """Logs each kind of failure once: a guest may make the same one happen ten thousand times."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._seen: set[tuple[str, type]] = set()
+
+    def warn(self, what: str, exc: BaseException) -> None:
+        """`what` is the host's own text, and one of few."""
+        if (what, type(exc)) not in self._seen:
+            self._seen.add((what, type(exc)))
+            self._log.warning("%s", what, exc_info=logged(exc))
 
 
 def one_line(text: str) -> str:

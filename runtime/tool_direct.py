@@ -13,12 +13,12 @@ from contextvars import copy_context
 from dataclasses import dataclass
 
 from .limits import Limits
-from .safe_logs import logged
+from .safe_logs import FailureLog
 from .tool_events import EventTeller
 from .tool_hooks import ToolObserver
-from .tool_outcome import SHOWN, Late, Outcome, Refused, failure, message_of, tidy
+from .tool_outcome import SHOWN, HookFailed, Late, Outcome, Refused, failure, refusal, tidy
 from .tool_pipeline import NO_HOOKS, drive_async, guarded_steps
-from .tool_signature import BadArguments, BadResult
+from .tool_signature import BadArguments
 from .tools import Function, Tool, ToolTable
 
 _TOOL_S = Limits().tool_s
@@ -56,6 +56,7 @@ class DirectCalls:
         on_event = self._observer.on_event
         self._teller = None if on_event is None else EventTeller(on_event, copy_context())
         self._tool_s = tool_s
+        self._failures = FailureLog(_log)
         self._next_id = 0
 
     async def call(self, name: str, arguments: Mapping[str, object] | None) -> DirectResult:
@@ -71,8 +72,7 @@ class DirectCalls:
         except Refused as refused:
             refused.outcome = "refused"
             if teller is not None:
-                teller.started(call_id, name, None, since)
-                teller.finished(call_id, failure(refused), admitted=False)
+                teller.refused(call_id, name, failure(refused), since)
             return DirectResult(error=refused, ran=False)
         if teller is None:
             return await self._run(tool, bound, call_id)
@@ -88,7 +88,7 @@ class DirectCalls:
     def _admit(
         self, name: str, arguments: Mapping[str, object] | None
     ) -> tuple[Tool, tuple[tuple[object, ...], dict[str, object]]]:
-        tool = self._tools.get(name)
+        tool = self._tools.find(name)
         if tool is None:
             raise Refused("UnknownTool", f"no tool is named {tidy(name)[:100]!r} here")
         if arguments is None:
@@ -106,6 +106,8 @@ class DirectCalls:
             steps = guarded_steps(tool, bound, call_id, self._observer)
             return DirectResult(await drive_async(steps, tool, allowed_s))
         except Refused as refused:
+            if isinstance(refused, HookFailed):
+                self._failures.warn(refused.what, refused.exc)
             return DirectResult(error=refused)
         except Late as exc:
             return DirectResult(error=Refused("TimedOut", str(exc), "timeout"))
@@ -114,7 +116,5 @@ class DirectCalls:
 
     def _failed(self, tool: Tool, exc: Exception) -> Refused:
         if not isinstance(exc, SHOWN):
-            _log.warning("tool %s failed", tool.name, exc_info=logged(exc))
-        if isinstance(exc, BadResult):
-            return Refused("InvalidResult", tidy(exc.told))
-        return Refused(tidy(type(exc).__name__)[:100], message_of(exc))
+            self._failures.warn(f"tool {tool.name} failed", exc)
+        return refusal(exc)

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from .safe_logs import logged
+from .safe_logs import FailureLog
 from .tool_hooks import ToolEvent, ToolFinished, ToolOutcomeKind, ToolStarted, preview
 from .tool_outcome import Denied, Outcome, Refused, tidy
 from .tool_signature import Arguments
 
 MAX_NAME = 100
+MAX_REFUSED = 1000
+"""Refused calls of a cell that an observer hears of."""
 _log = logging.getLogger("cloche.tools")
 
 
@@ -35,24 +37,28 @@ class EventTeller:
         self._on_event = on_event
         self._context = context.copy()
         self._pending: dict[int, _Pending] = {}
-        self._logged: set[type] = set()
+        self._refused = 0
+        self._failures = FailureLog(_log)
 
-    def started(self, call_id: int, name: str, arguments: Arguments | None, since: float) -> None:
-        """The call has arrived at `since`, by `time.monotonic()`; no arguments: it will be refused."""
-        tool = tidy(name)[:MAX_NAME]
-        self._pending[call_id] = _Pending(tool, since)
-        text = "" if arguments is None else preview(arguments)
-        self._tell(ToolStarted(call_id=call_id, tool=tool, arguments=text))
+    def started(self, call_id: int, name: str, arguments: Arguments, since: float) -> None:
+        """The call has arrived at `since`, by `time.monotonic()`."""
+        self._start(call_id, name, preview(arguments), since)
+
+    def refused(self, call_id: int, name: str, outcome: Outcome, since: float) -> None:
+        """The call was not admitted. Refusals have no budget, so only the first of a cell are told."""
+        self._refused += 1
+        if self._refused <= MAX_REFUSED:
+            self._start(call_id, name, "", since)
+            self._finish(call_id, "refused", outcome.refused)
 
     def watch(self, call_id: int, future: Future[object]) -> None:
         """The end of the future is the end of the call, whenever its outcome is told."""
         future.add_done_callback(lambda _: self._note_end(call_id))
 
-    def finished(self, call_id: int, outcome: Outcome, *, admitted: bool = True) -> None:
+    def finished(self, call_id: int, outcome: Outcome) -> None:
         """The call is over. Nothing is told twice."""
         refused = outcome.refused
-        kind: ToolOutcomeKind = "ok" if refused is None else "refused" if not admitted else refused.outcome
-        self._finish(call_id, kind, refused)
+        self._finish(call_id, "ok" if refused is None else refused.outcome, refused)
 
     def dropped(self, call_id: int) -> None:
         """Nobody waits for the call any more."""
@@ -62,6 +68,11 @@ class EventTeller:
         """The cell is over, and with it every call."""
         for call_id in list(self._pending):
             self.dropped(call_id)
+
+    def _start(self, call_id: int, name: str, arguments: str, since: float) -> None:
+        tool = tidy(name)[:MAX_NAME]
+        self._pending[call_id] = _Pending(tool, since)
+        self._tell(ToolStarted(call_id=call_id, tool=tool, arguments=arguments))
 
     def _finish(self, call_id: int, kind: ToolOutcomeKind, refused: Refused | None) -> None:
         call = self._pending.pop(call_id, None)
@@ -87,6 +98,4 @@ class EventTeller:
         try:
             self._context.run(self._on_event, event)
         except Exception as exc:  # noqa: BLE001  # a callback of the host's
-            if type(exc) not in self._logged:
-                self._logged.add(type(exc))
-                _log.warning("on_event of a tool observer failed", exc_info=logged(exc))
+            self._failures.warn("on_event of a tool observer failed", exc)

@@ -51,6 +51,8 @@ class OpenCalls:
         self.ready: dict[int, Outcome | None] = {}
         """Finished and not yet told to the guest, in order. None: the outcome is still in the call's future."""
         self.aborted = False
+        self.ended = False
+        """A tool, or who denied one, has ended the cell: what runs may finish, and nothing begins any more."""
         self.seconds = 0.0
         """Spent in tools."""
         self.abandoned = 0
@@ -86,6 +88,10 @@ class OpenCalls:
         tool_runs = call.ends < math.inf  # else only a hook is waited for
         if not call.future.cancel() and not call.future.done() and tool_runs:
             self.abandoned += 1
+
+    @property
+    def may_begin(self) -> bool:
+        return not (self.aborted or self.ended)
 
     def abort(self) -> None:
         """Every wait returns now and async tools are cancelled. Any thread; never blocks."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .output import escape_controls
 from .tool_hooks import ToolOutcomeKind
+from .tool_signature import BadResult
 from .tools import ToolError
 from .values import ValueLimits, encode
 
@@ -40,6 +41,15 @@ class Denied(Refused):
         self.end_run = end_run
 
 
+class HookFailed(Denied):
+    """A hook of the host's raised, so the call is denied. The guest hears no more than that; `exc` is for the log."""
+
+    def __init__(self, tool: str, hook: str, exc: BaseException) -> None:
+        super().__init__(f"{tool} could not be approved; the reason stays on the host", False)
+        self.what = f"tool {tool}: its {hook} hook failed, the call is denied"
+        self.exc = exc
+
+
 class Late(TimeoutError):
     """An attempt that took longer than it may."""
 
@@ -65,6 +75,13 @@ def failure(refused: Refused) -> Outcome:
     ends = isinstance(refused, Denied) and refused.end_run
     payload = encode([refused.kind, tidy(str(refused))], _ERROR_LIMITS)
     return Outcome(ok=False, payload=payload, end_cell=ends, refused=refused)
+
+
+def refusal(exc: BaseException) -> Refused:
+    """What the guest sees of an exception of a tool: its type, and its message if that is meant to be seen."""
+    if isinstance(exc, BadResult):
+        return Refused("InvalidResult", tidy(exc.told))
+    return Refused(tidy(type(exc).__name__)[:100], message_of(exc))
 
 
 def message_of(exc: BaseException) -> str:

@@ -6,19 +6,19 @@ decides how to wait. It yields what has to be done, gets the outcome sent or thr
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import CancelledError
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .safe_logs import logged
 from .tool_hooks import Allow, Before, Decision, Deny, Edited, ToolObserver, ToolRequest, by_name, from_names
-from .tool_outcome import Denied, Late, Refused, tidy
+from .tool_outcome import Denied, HookFailed, Late, Refused, tidy
 from .tool_signature import Arguments, BadArguments
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _needs_approval(tool: Tool, named: Mapping[str, object]) -> bool:
     try:
         return bool(needed(named))
     except Exception as exc:  # noqa: BLE001  # a hook of the host's: it fails closed
-        raise _hook_failed(tool, "requires_approval", exc) from None
+        raise HookFailed(tool.name, "requires_approval", exc) from None
 
 
 def _decide(
@@ -105,7 +105,7 @@ def _decide(
     except (Refused, CancelledError):  # the cell was stopped while the hook was awaited
         raise
     except (Exception, BadArguments) as exc:  # noqa: BLE001  # a hook of the host's: it fails closed
-        raise _hook_failed(tool, what, exc) from None
+        raise HookFailed(tool.name, what, exc) from None
     if isinstance(decision, Deny):
         raise Denied(tidy(decision.reason), decision.end_run)
     return arguments, named
@@ -121,16 +121,12 @@ def _decision(answer: object, *, none_allows: bool) -> Decision:
     raise TypeError(f"a hook gives Allow(), Deny(reason) or Edited(arguments), not {type(answer).__name__}")
 
 
-def _hook_failed(tool: Tool, what: str, exc: BaseException) -> Denied:
-    _log.warning("tool %s: its %s hook failed, the call is denied", tool.name, what, exc_info=logged(exc))
-    return Denied(f"{tool.name} could not be approved; the reason stays on the host", False)
-
-
 def _attempts(tool: Tool, arguments: Arguments) -> Generator[Effect, object, object]:
     """The tool's result, or the exception of the last attempt."""
     for number in range(tool.retries + 1):
         try:
-            return (yield Attempt(arguments))
+            # A tool may change what it was given; the next attempt gets what was checked and approved.
+            return (yield Attempt(arguments if number == tool.retries else copy.deepcopy(arguments)))
         except tool.retry_on as exc:
             stuck = isinstance(exc, Late) and not tool.is_async  # its thread cannot be stopped: no second one beside it
             if number == tool.retries or stuck:
@@ -148,12 +144,19 @@ def _pause_s(tool: Tool, number: int) -> float:
     return min(tool.retry_pause_s * 2.0**number, MAX_PAUSE_S) * uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
 
 
-async def drive_async(steps: Steps, tool: Tool, allowed_s: float) -> object:
-    """Drive the steps on an event loop; a blocking tool runs on a thread, where nobody waits for it for ever."""
+async def drive_async(
+    steps: Steps, tool: Tool, allowed_s: float, may_begin: Callable[[], None] | None = None
+) -> object:
+    """Drive the steps on an event loop; a blocking tool runs on a thread, where nobody waits for it for ever.
+
+    `may_begin` raises where no attempt may begin any more.
+    """
     import anyio  # a loop is there, so it is loaded
 
     async def do(effect: Effect) -> object:
         if isinstance(effect, Attempt):
+            if may_begin is not None:
+                may_begin()
             return await _attempt_async(tool, effect.arguments, allowed_s)
         if isinstance(effect, Wait):
             return await effect.awaitable

@@ -98,7 +98,7 @@ class CallRunner:
         args, kwargs = arguments
         bound = partial(tool.function, *args, **kwargs)
         if tool.is_async:
-            future = self._runner.start(bound, self._context.copy())  # type: ignore[arg-type]  # `is_async` says so
+            future = self._runner.start(lambda: self._begun(bound), self._context.copy())
         else:
             context = self._context.copy()
             future = self._threads().submit(lambda: context.run(self._run_on_thread, bound))
@@ -110,7 +110,8 @@ class CallRunner:
         now = time.monotonic()
         call = OpenCall(tool, cost, now, math.inf, self._allowed_s(tool), Future(), checked=True)
         if tool.is_async:
-            call.future = self._runner.start(lambda: drive_async(steps, tool, self._allowed_s(tool)), context)
+            check = partial(self._check_alive, call)
+            call.future = self._runner.start(lambda: drive_async(steps, tool, self._allowed_s(tool), check), context)
         else:
             call.future = self._threads().submit(lambda: context.run(self._drive_on_thread, call, steps))
         self._flight.watch(call_id, call.future)
@@ -136,9 +137,14 @@ class CallRunner:
         return _drive(_just_do, steps, do)
 
     def _check_alive(self, call: OpenCall | None) -> None:
-        """No tool begins after the abort, however long a hook has taken."""
-        if self._flight.aborted or (call is not None and call.given_up):
+        """No tool begins after the abort or the end of the cell, however long it stood in line or a hook has taken."""
+        if not self._flight.may_begin or (call is not None and call.given_up):
             raise Refused("Interrupted", "the cell was stopped", "cancelled")
+
+    def _begun(self, bound: Callable[[], object]) -> Awaitable[object]:
+        """The awaitable of an async tool, called on the loop."""
+        self._check_alive(None)
+        return bound()  # type: ignore[return-value]  # `is_async` says so
 
     def _wait_inside(self, call: OpenCall, future: Future[object]) -> object:
         """Wait on a tool thread; the abort and `give_up` cancel it."""
@@ -151,6 +157,7 @@ class CallRunner:
             call.inner = None
 
     def _run_on_thread(self, bound: Callable[[], object]) -> object:
+        self._check_alive(None)
         result = bound()
         return self._await(result).result() if inspect.isawaitable(result) else result
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from html import unescape
+from html import unescape as _unescape
 from urllib.parse import urljoin, urlsplit
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]{0,40}")
@@ -27,10 +27,20 @@ _BLOCKS = frozenset(
 _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
 MAX_ATTRIBUTES = 4000
 """Characters of a tag that are searched for attributes."""
+MAX_ALL_ATTRIBUTES = 200_000
+"""The same, of a whole page."""
 MAX_LINK = 500
 MAX_LINKS = 3000
 MAX_MARKUP = 50_000
 """Tags of a page that are looked at: a page of nothing else costs a second of CPU, not a minute."""
+
+
+_LONG_REFERENCE = re.compile(r"&#(?:\d{8}\d*|[xX][0-9a-fA-F]{8}[0-9a-fA-F]*);?")
+
+
+def unescape(text: str) -> str:
+    """`html.unescape`, which raises for a numeric reference of thousands of digits; those are no character."""
+    return _unescape(_LONG_REFERENCE.sub("\ufffd", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class _Reader:
         self._lists = 0
         self._links: list[str] = []
         self._resolved = 0
+        self._attributes_left = MAX_ALL_ATTRIBUTES
 
     def read(self, page: str) -> None:
         place, end, count = 0, len(page), 0
@@ -137,6 +148,8 @@ class _Reader:
             self._new_lines(1 if tag in ("ul", "ol") and self._lists > 1 else 2)
 
     def _open_reference(self, tag: str, attributes: str) -> None:
+        attributes = attributes[: max(0, self._attributes_left)]
+        self._attributes_left -= len(attributes)
         wanted = "href" if tag == "a" else "alt"
         value = next((found for name, found in _attributes(attributes) if name == wanted), "")
         if tag == "a":

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from html import unescape
 from typing import Any, cast
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -20,7 +19,7 @@ from typing_extensions import TypedDict
 from ...runtime.errors import ConfigError
 from ...runtime.tools import Tool
 from .fetching import Fetched, FetchRefused, FetchRules, fetch
-from .html_text import html_to_text
+from .html_text import html_to_text, unescape
 
 _CHARSETS = re.compile(
     r"utf-?8|us-ascii|ascii|iso-?8859-\d{1,2}|latin-?1|windows-125\d|cp125\d|koi8-[ru]|utf-?16(le|be)?"
@@ -210,8 +209,10 @@ def read_duckduckgo(page: str) -> list[SearchResult]:
 
 def _marked(page: str) -> Iterator[tuple[str, str]]:
     """Tags of the two classes that stand for a result, each with the text after it. One pass over any page."""
+    stop = -1
     for start in re.finditer(r"<(a|td)\s", page):
-        stop = page.find(">", start.end())
+        if stop < start.end():  # else the `>` that was found before is still the next one
+            stop = page.find(">", start.end())
         if stop < 0:
             return
         tag = page[start.start() : min(stop, start.start() + _MAX_TAG)]

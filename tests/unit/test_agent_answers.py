@@ -68,8 +68,8 @@ def test_an_answer_of_the_wrong_type_is_told_to_the_model_which_tries_again(runt
     [step, last] = result.steps
     assert step.error is not None
     assert (step.error.type, step.is_final, last.is_final) == ("AnswerRejected", False, True)
-    assert "value['total']: Input should be greater than or equal to 0" in step.observation
-    assert "value['items']: Field required" in step.observation
+    assert "value.total: Input should be greater than or equal to 0" in step.observation
+    assert "value.items: Field required" in step.observation
     assert result.messages[3].content == step.observation
 
 
@@ -164,7 +164,7 @@ def test_the_tool_calling_agent_checks_answers_the_same_way() -> None:
     result = tool_agent(bad, good, output_type=Report).run("x")
     assert (result.output, len(result.steps)) == (Report(total=2, items=[]), 2)
     assert result.messages[3].role == "tool"
-    assert "value['items']: Field required" in result.messages[3].content
+    assert "value.items: Field required" in result.messages[3].content
 
 
 def test_when_steps_run_out_the_model_may_be_asked_for_an_answer_in_words(runtime: Runtime) -> None:

@@ -1,0 +1,173 @@
+"""What was reviewed and mended: nothing begins after the end of a cell, retries get what was approved, refusals and
+failing hooks stay few in logs and events."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cloche import Deny, Limits, Tool, ToolObserver
+from cloche.agents.toolkit.html_text import html_to_text
+from cloche.agents.toolkit.web_tools import read_duckduckgo
+from cloche.runtime.dispatch import CellCalls
+from cloche.runtime.protocol import ToolResult, Wait, Wake, parse_to_worker
+from cloche.runtime.tool_events import MAX_REFUSED
+from cloche.runtime.tool_loop import ToolLoop
+from cloche.runtime.tools import ToolTable
+from cloche.runtime.values import ValueLimits, decode, encode
+
+PATIENCE_S = 10.0
+VALUES = ValueLimits()
+
+
+@pytest.fixture
+def cell() -> Iterator[Callable[..., CellCalls]]:
+    """Makes the calls of a cell whose tools share one thread."""
+    loop, pool = ToolLoop(), ThreadPoolExecutor(1)
+
+    def make(*tools: Any, observer: ToolObserver | None = None, **limits: Any) -> CellCalls:
+        return CellCalls(
+            ToolTable(tools),
+            Limits(**limits),
+            context=contextvars.copy_context(),
+            async_runner=loop,
+            threads=lambda: pool,
+            deadline=time.monotonic() + PATIENCE_S,
+            observer=observer,
+        )
+
+    yield make
+    pool.shutdown()
+    loop.close()
+
+
+def sent(*args: object) -> memoryview:
+    return memoryview(encode([list(args), {}], VALUES))
+
+
+def called(cell: CellCalls, number: int, name: str, *args: object) -> tuple[bool, object]:
+    parsed, parts = parse_to_worker(cell.call(number, name, sent(*args)), max_bytes=10**9)
+    assert isinstance(parsed, ToolResult)
+    return parsed.ok, decode(parts[0], VALUES)
+
+
+def outcomes(cell: CellCalls, count: int) -> list[object]:
+    """What the guest hears of its `.aio` calls."""
+    found: list[object] = []
+    while len(found) < count:
+        parsed, parts = parse_to_worker(cell.wait(Wait(timeout_s=PATIENCE_S, any_result=True)), max_bytes=10**9)
+        assert isinstance(parsed, Wake)
+        assert parsed.results, "nothing came in time"
+        found += [decode(part, VALUES) for part in parts]
+    return found
+
+
+def test_no_call_that_waits_for_a_thread_begins_after_a_tool_has_ended_the_cell(
+    cell: Callable[..., CellCalls],
+) -> None:
+    running, go_on = threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    def slow(n: int) -> int:
+        begun.append(n)
+        running.set()
+        assert go_on.wait(PATIENCE_S)
+        return n
+
+    def finish() -> None: ...
+
+    calls = cell(slow, Tool(finish, end_cell=True))
+    for number in range(5):
+        calls.start(number, "slow", sent(number))
+    assert running.wait(PATIENCE_S)
+    assert called(calls, 5, "finish") == (True, None)
+    go_on.set()
+
+    told = outcomes(calls, 5)
+    assert begun == [0]
+    assert told.count(["Interrupted", "the cell was stopped"]) == 4
+    assert 0 in told
+
+
+def test_no_async_tool_begins_after_a_denial_that_ends_the_run(cell: Callable[..., CellCalls]) -> None:
+    begun: list[int] = []
+
+    async def later(n: int) -> int:
+        begun.append(n)
+        return n
+
+    def risky() -> None: ...
+
+    held = threading.Event()
+    calls = cell(
+        later,
+        Tool(risky, requires_approval=True),
+        observer=ToolObserver(approve=lambda _: Deny("no", end_run=True)),
+    )
+    loop: Any = calls._runner._runner  # pyright: ignore[reportPrivateUsage]
+    loop.start(lambda: held_up(held), contextvars.copy_context())
+    calls.start(0, "later", sent(0))
+    assert called(calls, 1, "risky")[0] is False
+    held.set()
+
+    assert outcomes(calls, 1) == [["Interrupted", "the cell was stopped"]]
+    assert begun == []
+
+
+async def held_up(held: threading.Event) -> None:
+    """Keeps the loop from starting anything."""
+    assert held.wait(PATIENCE_S)
+
+
+def test_a_retry_gets_the_arguments_that_were_checked_and_not_what_the_tool_made_of_them(
+    cell: Callable[..., CellCalls],
+) -> None:
+    seen: list[list[str]] = []
+
+    def save(names: list[str]) -> int:
+        seen.append(list(names))
+        names.append("added")
+        if len(seen) < 3:
+            raise ConnectionError
+        return len(names)
+
+    tool = Tool(save, retries=2, retry_on=(ConnectionError,), retry_pause_s=0.0, idempotent=True)
+    assert called(cell(tool), 0, "save", ["a"]) == (True, 2)
+    assert seen == [["a"]] * 3
+
+
+def test_a_hook_that_fails_is_logged_once(cell: Callable[..., CellCalls], caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: object) -> object:
+        raise RuntimeError("out of order")
+
+    def risky() -> None: ...
+
+    calls = cell(Tool(risky, requires_approval=True), observer=ToolObserver(approve=broken))  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING, "cloche.tools"):
+        for number in range(20):
+            assert called(calls, number, "risky")[0] is False
+    assert [record.getMessage() for record in caplog.records] == [
+        "tool risky: its approve hook failed, the call is denied"
+    ]
+
+
+def test_an_observer_hears_of_the_first_refusals_only(cell: Callable[..., CellCalls]) -> None:
+    events: list[object] = []
+    calls = cell(observer=ToolObserver(on_event=events.append))
+    for number in range(MAX_REFUSED + 50):
+        assert called(calls, number, "nothing")[0] is False
+    assert len(events) == 2 * MAX_REFUSED
+
+
+@pytest.mark.parametrize("reference", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 5000 + ";"])
+def test_a_character_reference_of_thousands_of_digits_is_one_unknown_character(reference: str) -> None:
+    assert html_to_text(f"<p>a{reference}b&amp;</p>", "https://example.org").text.startswith("a\ufffdb")
+    page = f"<a class='result-link' href='https://example.org/'>one{reference}</a><td class='result-snippet'>two</td>"
+    assert [(r["title"], r["snippet"]) for r in read_duckduckgo(page)] == [("one\ufffd", "two")]
