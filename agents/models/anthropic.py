@@ -77,7 +77,6 @@ class AnthropicModel:
         """
         if max_tokens < 1 or cache not in (None, "5m", "1h"):
             raise ConfigError("max_tokens is above 0, cache is None, '5m' or '1h'")
-        key = api_key if api_key is not None else os.environ.get("ANTHROPIC_API_KEY") if base_url is None else None
         options = EndpointOptions(
             timeout_s=timeout_s,
             stream_timeout_s=stream_timeout_s,
@@ -91,13 +90,9 @@ class AnthropicModel:
         self._max_tokens = max_tokens
         self._fields = {} if temperature is None else {"temperature": temperature}
         self._extra_body = dict(extra_body or {})
-        secrets = {"x-api-key": key} if key else {}
-        self._endpoint = Endpoint(
-            base_url or ANTHROPIC_URL,
-            secret_headers=secrets | dict(headers or {}),
-            headers={"anthropic-version": API_VERSION},
-            options=options,
-        )
+        secrets = _key_headers(api_key, base_url) | dict(headers or {})
+        version = {"anthropic-version": API_VERSION}
+        self._endpoint = Endpoint(base_url or ANTHROPIC_URL, secret_headers=secrets, headers=version, options=options)
 
     @property
     def name(self) -> str:
@@ -153,3 +148,9 @@ class AnthropicModel:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._model!r} at {self._endpoint.url}>"
+
+
+def _key_headers(api_key: str | None, base_url: str | None) -> dict[str, str]:
+    """The key as it is sent; that of the environment goes to Anthropic itself only."""
+    key = api_key if api_key is not None else os.environ.get("ANTHROPIC_API_KEY") if base_url is None else None
+    return {"x-api-key": key} if key else {}

@@ -4,21 +4,19 @@ tenant has more of them than it may."""
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from tests.support.fake_maker import HELLO, FakeProcess
 
 from cloche.runtime.errors import PoolExhausted, WorkerCrashed
 from cloche.runtime.limits import Limits
 from cloche.runtime.pool import WorkerPool
 from cloche.runtime.process_link import ProcessLink
-from cloche.runtime.protocol import PROTOCOL_VERSION, Hello, render
 from cloche.runtime.tenants import Tenant
 
 LIMITS = Limits()
-HELLO = render(Hello(protocol_version=PROTOCOL_VERSION, engine="fake", image="0" * 64))
 MAX_WORKERS = 3
 TENANTS = [
     None,
@@ -29,50 +27,18 @@ TENANTS = [
 ]
 
 
-class Process:
-    failure: str | None = None
-    pid = None
-
-    def __init__(self) -> None:
-        self.exit_status: int | None = None
-        self.exited = False
-        self._callbacks: list[Callable[[], None]] = []
-
-    def limit(self, kind: int, value: int) -> None:
-        """There is no process to limit."""
-
-    def kill(self) -> None:
-        if not self.exited:
-            callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                callback()
-            self.exit_status, self.exited = -9, True
-
-    def wait(self, timeout_s: float) -> bool:
-        return self.exited
-
-    def wait_pid(self, timeout_s: float) -> int | None:
-        return self.pid
-
-    def on_exit(self, callback: Callable[[], None]) -> None:
-        if self.exited:
-            callback()
-        else:
-            self._callbacks.append(callback)
-
-
 class Maker:
     def __init__(self, world: PoolMachine) -> None:
         self.alive = True
         self._world = world
-        self._mine: list[Process] = []
+        self._mine: list[FakeProcess] = []
 
     def start_worker(self) -> ProcessLink:
         if not self.alive:
             raise WorkerCrashed("the fork server is gone")
         frames, far = socket.socketpair()
         control, far_control = socket.socketpair()
-        process = Process()
+        process = FakeProcess()
         self._mine.append(process)
         self._world.processes.append(process)
         self._world.sockets += [frames, control, far, far_control]
@@ -95,7 +61,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.processes: list[Process] = []
+        self.processes: list[FakeProcess] = []
         self.sockets: list[socket.socket] = []
         self.makers: list[Maker] = []
         self.given: list[ProcessLink] = []
