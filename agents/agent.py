@@ -6,6 +6,7 @@ threads and loops. What changes in a run lives in its `RunState`; what lasts fro
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -105,7 +106,7 @@ class AgentOptions(TypedDict, total=False):
     """Told when runs, model calls, cells and tool calls begin and end."""
 
 
-class Runnable:
+class Runnable(ABC):
     """Something that takes tasks, in four ways."""
 
     def run(self, task: str, inputs: Mapping[str, object] | None = None, **options: Unpack[RunOptions]) -> RunResult:
@@ -145,9 +146,9 @@ class Runnable:
 
     _runtime: Runtime | AsyncRuntime | None
 
+    @abstractmethod
     def _maker(self, task: str, inputs: Mapping[str, object] | None, options: RunOptions) -> MakeRun:
         """Checks the arguments now; makes the run later."""
-        raise NotImplementedError
 
 
 class Agent(Runnable):
