@@ -18,7 +18,7 @@ const wake = () => buildFrame({ type: "wake", attachments: [], results: [] });
 
 /** What is asked of the guest. */
 export interface Idling {
-  /** Its event loop has something to run: JavaScript called back. */
+  /** Its event loop has something to run: JavaScript called back, or an interrupt was noticed. */
   readonly isReady: boolean;
   /** Tool calls are open. */
   readonly asksHost: boolean;

@@ -58,7 +58,8 @@ def _open() -> None:
     guest.calls.__class__ = Calls
 
     def ready() -> bool:
-        return guest._loop is not None and bool(guest._loop._ready)
+        # The signal may be noticed while this very function runs; then the flag that JavaScript looks at is down again.
+        return guest.interrupts.pending or (guest._loop is not None and bool(guest._loop._ready))
 
     bridge.give("ready", ready)
     bridge.give("asks", asks)
