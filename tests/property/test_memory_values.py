@@ -103,7 +103,7 @@ def test_a_run_comes_back_equal_with_all_its_steps(
     again = run_from_json(text)
     assert again == run
     assert again.steps[0].reply.response_id == said
-    assert run_to_json(again) == text
+    assert run_from_json(run_to_json(again)) == run  # not the same text: a set has no order
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200))

@@ -56,7 +56,7 @@ class Samples:
 def soak(seconds: float, seed: int) -> dict[str, object]:
     """One run; the record of it. `record["findings"]` is empty when all held."""
     _first_use()
-    before = _descriptors(), threading.active_count()
+    before = _descriptors(), threading.active_count(), set(_descendants(os.getpid()))
     book, samples, live, stop = Book(seed), Samples(), set[Live](), threading.Event()
     started = time.monotonic()
     with Runtime() as runtime:
@@ -78,14 +78,17 @@ def soak(seconds: float, seed: int) -> dict[str, object]:
     return _record(book, samples, left, ran, seed)
 
 
-def _left(before: tuple[int, int], sandboxes: int) -> dict[str, int]:
-    """What is still there after the runtime was closed. Its threads are told to end and not waited for: a moment."""
+def _left(before: tuple[int, int, set[int]], sandboxes: int) -> dict[str, int]:
+    """What is still there after the runtime was closed. Its threads are told to end and not waited for: a moment.
+
+    Processes of others in this process, such as a runtime of another test, were there before.
+    """
     _await_threads(before[1])
     return {
         "sandboxes open": sandboxes,
         "descriptors": _descriptors() - before[0],
         "threads": max(0, threading.active_count() - before[1]),
-        "child processes": len(_descendants(os.getpid())),
+        "child processes": len(set(_descendants(os.getpid())) - before[2]),
     }
 
 
