@@ -33,7 +33,7 @@ def compiled(path, source):
 
 {path: compiled(path, source) for path, source in sources.items()}
 """
-LAUNCHER = "cloche.deno_host.launcher"
+LAUNCHER = "cloche.wasm_sandbox.deno_launcher"
 RANDOM = "/dev/urandom"
 
 
@@ -109,7 +109,7 @@ def deno_maker(image: Image, *, without: Collection[str] = (), js_ffi: bool = Fa
 
 
 def _start(main: str, flags: Sequence[str]) -> str:
-    from ..deno_host.launcher import Start, encode_start
+    from ..wasm_sandbox.deno_launcher import Start, encode_start
 
     deno = find_deno()
     loader, shared = None, list[str]()

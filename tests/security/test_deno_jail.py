@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from cloche.deno_host.find import ENVIRONMENT, find_deno, libraries
-from cloche.deno_host.launcher import Start, encode_start
 from cloche.runtime.deno_link import DenoLink
 from cloche.runtime.deno_maker import LAUNCHER, RANDOM
 from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.interpreter import WorkerProgram
+from cloche.wasm_sandbox.deno_launcher import Start, encode_start
 from cloche.wasm_sandbox.jail import report
 from cloche.wasm_sandbox.jail.deno_profile import Exhibits
 

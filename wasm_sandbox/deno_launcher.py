@@ -14,12 +14,12 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ..wasm_sandbox import process_state
-from ..wasm_sandbox.fork_protocol import EXIT_NO_GUEST, LAST_WORDS_BYTES
-from ..wasm_sandbox.fork_server import Host, Server, run
-from ..wasm_sandbox.jail import one_start
-from ..wasm_sandbox.jail.deno_profile import DenoJail, Exhibits, raise_walls
-from ..wasm_sandbox.jail.report import PID
+from . import process_state
+from .fork_protocol import EXIT_NO_GUEST, LAST_WORDS_BYTES
+from .fork_server import Host, Server, run
+from .jail import one_start
+from .jail.deno_profile import DenoJail, Exhibits, raise_walls
+from .jail.report import PID
 
 
 @dataclass(frozen=True, slots=True)
