@@ -49,7 +49,8 @@ def cell() -> Iterator[Callable[..., CellCalls]]:
 
 
 def sent(*args: object) -> memoryview:
-    return memoryview(encode([list(args), {}], VALUES))
+    kwargs: dict[str, object] = {}
+    return memoryview(encode([list(args), kwargs], VALUES))
 
 
 def called(cell: CellCalls, number: int, name: str, *args: object) -> tuple[bool, object]:
