@@ -3,11 +3,11 @@
  * where they belong, so that no byte of it is held twice and the process needs no permission to read a file.
  */
 
-import { checkLengths, decodeHeader, PREFIX_BYTES } from "./framing.ts";
+import { readBootFrame } from "./boot_frame.ts";
+import { decodeHeader } from "./framing.ts";
 import { PAGE_BYTES } from "./guest_memory.ts";
 import { HostError } from "./host_error.ts";
 import type { Schema } from "./protocol.gen.ts";
-import { parseTagged } from "./records.ts";
 
 /** The header of the first frame. The attachments: the reader's source, the wasm, the archive, then the segments. */
 export interface Boot {
@@ -50,25 +50,12 @@ const BOOT: Readonly<Record<string, Readonly<Record<string, Schema>>>> = {
   },
 };
 const BEFORE_SEGMENTS = 3;
-/** Image and archive are 45 MB; baked packages may add 256 MB twice. */
-const MAX_BOOT_BYTES = 1 << 30;
 
 /** Read the image. Throws HostError when it is none, and whatever `read` throws. */
 export function readAssets(read: (target: Uint8Array) => void): Assets {
-  const take = (size: number) => {
-    const part = new Uint8Array(size);
-    read(part);
-    return part;
-  };
-  const prefix = new DataView(take(PREFIX_BYTES).buffer);
-  const length = prefix.getUint32(0, true), headerLength = prefix.getUint32(4, true);
-  checkLengths(length, headerLength, MAX_BOOT_BYTES);
-  const boot = parseTagged(decodeHeader(take(headerLength)), BOOT) as Boot; // checked field by field just now
+  const { boot, take } = readBootFrame<Boot>(BOOT, read);
   const [readerBytes = 0, codeBytes = 0, stdlibBytes = 0, ...sizes] = boot.attachments;
   if (boot.attachments.length !== BEFORE_SEGMENTS + boot.segments.length) throw new HostError("boot: segments");
-  if (boot.attachments.reduce((sum, size) => sum + size, 4 + headerLength) !== length) {
-    throw new HostError("boot: attachment lengths do not fit the frame");
-  }
   const readerSource = decodeHeader(take(readerBytes));
   const module = new WebAssembly.Module(take(codeBytes));
   const stdlib = take(stdlibBytes);

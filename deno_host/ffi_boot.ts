@@ -3,13 +3,13 @@
  * `pyodide`, and a prelude of ours. It does what Pyodide's `loadPyodide` does, without a fetch and without a file.
  */
 
-import { checkLengths, decodeHeader, PREFIX_BYTES } from "./framing.ts";
+import { readBootFrame } from "./boot_frame.ts";
+import { decodeHeader } from "./framing.ts";
 import { HostError } from "./host_error.ts";
 import type { Schema } from "./protocol.gen.ts";
 // @ts-types="./pyodide_asm.d.ts"
 import createPyodideModule from "./pyodide.asm.mjs";
 import type { PyodideModule } from "./pyodide_asm.d.ts";
-import { parseTagged } from "./records.ts";
 
 /** The header of the first frame. The attachments: the reader's source, the wasm, the archive, the prelude. */
 interface FfiBoot {
@@ -56,7 +56,6 @@ const BOOT: Readonly<Record<string, Readonly<Record<string, Schema>>>> = {
     python: { kind: "text", longest: 32 },
   },
 };
-const MAX_BOOT_BYTES = 1 << 30;
 const HOME = "/home/web_user";
 const ARCHIVE_PATH = "/lib/python314.zip";
 const FOLDERS = ["/lib/python3.14/lib-dynload", "/lib/python3.14/site-packages", "/tmp", "/out", HOME];
@@ -64,19 +63,9 @@ const ENVIRONMENT = { HOME, LANG: "C.UTF-8", LOGNAME: "web_user", PATH: "/", PWD
 
 /** Read the first frame. Throws HostError when it is none, and whatever `read` throws. */
 export function readFfiAssets(read: (target: Uint8Array) => void): FfiAssets {
-  const take = (size: number) => {
-    const part = new Uint8Array(size);
-    read(part);
-    return part;
-  };
-  const prefix = new DataView(take(PREFIX_BYTES).buffer);
-  const length = prefix.getUint32(0, true), headerLength = prefix.getUint32(4, true);
-  checkLengths(length, headerLength, MAX_BOOT_BYTES);
-  const boot = parseTagged(decodeHeader(take(headerLength)), BOOT) as FfiBoot; // checked field by field just now
+  const { boot, take } = readBootFrame<FfiBoot>(BOOT, read);
   const [reader = 0, code = 0, archive = 0, prelude = 0, ...more] = boot.attachments;
-  if (more.length > 0 || 4 + headerLength + reader + code + archive + prelude !== length) {
-    throw new HostError("boot: attachment lengths do not fit the frame");
-  }
+  if (more.length > 0) throw new HostError("boot: too many attachments");
   const readerSource = decodeHeader(take(reader));
   return { boot, readerSource, code: take(code), archive: take(archive), prelude: decodeHeader(take(prelude)) };
 }

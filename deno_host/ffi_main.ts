@@ -8,12 +8,12 @@ import { FfiFiles } from "./ffi_files.ts";
 import { FfiGuest } from "./ffi_guest.ts";
 import { keepErrorsInside, pruneRealm, replaceConsole } from "./ffi_realm.ts";
 import { Idler } from "./ffi_idle.ts";
-import { buildFrame } from "./framing.ts";
 import { HostError } from "./host_error.ts";
-import { CLOCKS, cpuS, die, ENGINE, readExactly, writeAll } from "./platform.ts";
-import { EXIT_NO_GUEST, type Hello, PROTOCOL_VERSION } from "./protocol.gen.ts";
+import { CLOCKS, die, readExactly } from "./platform.ts";
+import { EXIT_NO_GUEST } from "./protocol.gen.ts";
 import { GuestHost } from "./relay.ts";
-import { HostGone, Inbox } from "./ring.ts";
+import { HostGone, type Inbox } from "./ring.ts";
+import { channelOf, sayHello, startReader } from "./wire.ts";
 import { World } from "./world.ts";
 
 const REHEARSE_AFTER_MS = 20;
@@ -30,7 +30,7 @@ async function main(): Promise<never> {
   try {
     const assets = readFfiAssets(readExactly);
     const flags = new SharedArrayBuffer(FLAG_BYTES);
-    const inbox = startReader(assets, flags);
+    const inbox = startReader(assets.readerSource, flags, 0);
     keepErrorsInside();
     const left = pruneRealm();
     if (left.length > 0) throw new HostError(`the realm keeps ${left.join(", ")}`);
@@ -43,14 +43,6 @@ async function main(): Promise<never> {
   }
 }
 
-/** From here on stdin belongs to the second thread. */
-function startReader({ readerSource }: FfiAssets, flags: SharedArrayBuffer): Inbox {
-  const inbox = new Inbox(flags, 0);
-  const reader = new Worker(`data:text/javascript,${encodeURIComponent(readerSource)}`, { type: "module" });
-  reader.postMessage(inbox.setup);
-  return inbox;
-}
-
 async function makeHost(assets: FfiAssets, inbox: Inbox, flags: SharedArrayBuffer): Promise<Host> {
   const guest = new FfiGuest(die);
   const booted = await bootPyodide(assets, guest.change);
@@ -58,15 +50,7 @@ async function makeHost(assets: FfiAssets, inbox: Inbox, flags: SharedArrayBuffe
   guest.open(booted, assets.prelude, signal);
   replaceConsole((stream, text) => guest.print(stream, text));
   const files = new FfiFiles(booted.module.FS);
-  const channel = {
-    send: writeAll,
-    ask: (question: Uint8Array) => {
-      writeAll(question);
-      return inbox.read();
-    },
-    finish: () => inbox.finish(),
-    cpuS,
-  };
+  const channel = channelOf(inbox);
   // Pyodide asks the machine for clocks and random numbers; the seed of `start` has no one to go to.
   const relay = new GuestHost(guest, new World(new Uint8Array(32), CLOCKS), files, channel);
   return { inbox, relay, idler: new Idler(guest, channel.ask, () => signal[0] !== 0) };
@@ -88,14 +72,7 @@ function signalFlag(inbox: Inbox, flags: SharedArrayBuffer): { 0: number } {
 }
 
 async function serve(image: string, { inbox, relay, idler }: Host): Promise<never> {
-  const hello: Hello = {
-    type: "hello",
-    protocol_version: PROTOCOL_VERSION,
-    engine: ENGINE.slice(0, 64),
-    image,
-    attachments: [],
-  };
-  writeAll(buildFrame(hello));
+  sayHello(image);
   if (!inbox.comesWithin(REHEARSE_AFTER_MS)) relay.rehearse();
   for (;;) await relay.handleIdling(inbox.readRequest(), (idle) => idler.answer(idle));
 }
