@@ -93,7 +93,7 @@ def test_a_typed_answer_comes_from_plain_data_of_the_guest(runtime: Runtime) -> 
     lines = ["final_answer({'total': 'much'})", "final_answer({'total': get_price('tea'), 'items': ('tea',)})"]
     result = solve(runtime, *lines, output_type=Report)
     assert result.output == Report(total=3.5, items=["tea"])
-    assert "value['total']: Input should be a valid number" in result.steps[0].observation
+    assert "value.total: Input should be a valid number" in result.steps[0].observation
 
 
 @pytest.mark.parametrize("code", ["import forbidden", "from forbidden import x", "import forbidden.sub"])
