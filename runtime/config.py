@@ -29,7 +29,7 @@ class RuntimeConfig(Bounded):
     max_sandboxes: int = bounded(1000, ge=1, le=100_000)
     """Sandboxes open at once, of both isolations. One more raises `PoolExhausted`."""
     warm_workers: int | None = bounded(None, ge=0, le=1000)
-    """Never-used workers kept ready (process isolation). None: one, from the second sandbox on."""
+    """Never-used workers kept ready, of each isolation that is used. None: one, from the second sandbox on."""
     max_workers: int = bounded(256, ge=1, le=10_000)
     """Worker processes alive at once, warm ones included."""
     start_deadline_s: float = bounded(30.0, gt=0, le=3600)

@@ -29,7 +29,7 @@ def checked_engine_options(engine: str, options: Mapping[str, object] | None) ->
         ConfigError: there is no such option, this engine has none, or a value is of the wrong type.
     """
     if options is None:
-        return EngineOptions()
+        return _NONE
     if not isinstance(options, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # users have no type checker
         raise ConfigError(f'engine_options is a mapping such as {{"{JS_FFI}": True}}')
     unknown = [name for name in options if name != JS_FFI]
@@ -41,3 +41,6 @@ def checked_engine_options(engine: str, options: Mapping[str, object] | None) ->
     if not isinstance(js_ffi, bool):
         raise ConfigError(f"engine option {JS_FFI} is True or False, not {js_ffi!r:.60}")
     return EngineOptions(js_ffi)
+
+
+_NONE = EngineOptions()

@@ -13,9 +13,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from .errors import ConfigError
+from .plain import record
 
 ENVIRONMENT_ALLOWED = ("LD_LIBRARY_PATH",)
 """Some Python installations do not start without it. A fork server wipes it before it loads anything."""
@@ -27,7 +27,7 @@ _BOOTSTRAP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerProgram:
     """What the worker side loads: `module.load_program(*arguments)` returns a `wasm_sandbox.worker.Program`."""
 

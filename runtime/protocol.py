@@ -14,12 +14,11 @@ else. Values in attachments are encoded by values.py.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from .errors import ProtocolError
 from .framing import MAX_ATTACHMENTS, encode_frame, split_attachments, split_frame
+from .plain import record
 from .records import Longest, Range, Record, TaggedRecord, WrongRecord, dump, read_tagged
 
 PROTOCOL_VERSION: Final = 1
@@ -28,7 +27,7 @@ Id = Annotated[int, Range(0, 2**53)]
 ShortText = Annotated[str, Longest(4096)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Frame(TaggedRecord):
     """Common to all frames."""
 
@@ -39,7 +38,7 @@ class Frame(TaggedRecord):
 # --- host to worker ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Start(Frame):
     """Turns a warm worker into the sandbox of one tenant. Attachments: the tools' stubs as a value."""
 
@@ -56,7 +55,7 @@ class Start(Frame):
     value_depth: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class RunCell(Frame):
     """Run one cell. Attachments: source (UTF-8), inputs (a value: dict of names)."""
 
@@ -69,7 +68,7 @@ class RunCell(Frame):
     """The kernel ends the worker at this CPU time, a little late; the host's own watch comes first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ToolResult(Frame):
     """Answer to `tool_call`. Attachment: the result, or `[type, message]` of the error, as a value."""
 
@@ -80,7 +79,7 @@ class ToolResult(Frame):
     """The cell ends here, quietly (final answers)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ToolOutcome(Record):
     """One finished `.aio` call inside `wake`; its value is the attachment at the same index."""
 
@@ -89,7 +88,7 @@ class ToolOutcome(Record):
     end_cell: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Wake(Frame):
     """Answer to `wait`. Attachments: one value per result, as in `tool_result`."""
 
@@ -97,7 +96,7 @@ class Wake(Frame):
     results: tuple[ToolOutcome, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class WriteFile(Frame):
     """Attachment: the bytes. Parent directories are made."""
 
@@ -105,13 +104,13 @@ class WriteFile(Frame):
     path: ShortText
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ReadFile(Frame):
     type: ClassVar[str] = "read_file"
     path: ShortText
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ListFiles(Frame):
     """The plain files that the guest or `write_file` made."""
 
@@ -121,7 +120,7 @@ class ListFiles(Frame):
 # --- worker to host ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Hello(Frame):
     type: ClassVar[str] = "hello"
     protocol_version: int
@@ -130,12 +129,12 @@ class Hello(Frame):
     """sha256 of the image that the worker runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Ready(Frame):
     type: ClassVar[str] = "ready"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Output(Frame):
     """What the guest printed, as it printed it. Attachment: UTF-8 text."""
 
@@ -143,7 +142,7 @@ class Output(Frame):
     stream: Literal["stdout", "stderr"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ToolCall(Frame):
     """Blocking call. Attachment: `[args, kwargs]` as a value. Answered by `tool_result`."""
 
@@ -152,7 +151,7 @@ class ToolCall(Frame):
     name: Annotated[str, Longest(256)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ToolStart(Frame):
     """`.aio` call. Attachment as for `tool_call`; its outcome comes in a later `wake`."""
 
@@ -161,7 +160,7 @@ class ToolStart(Frame):
     name: Annotated[str, Longest(256)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ToolCancel(Frame):
     """The guest no longer awaits this `.aio` call."""
 
@@ -169,7 +168,7 @@ class ToolCancel(Frame):
     id: Id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Wait(Frame):
     """Nothing is ready in the guest: wake it when an `.aio` call has finished or the time is up."""
 
@@ -180,7 +179,7 @@ class Wait(Frame):
     """False: `time.sleep`, which only the timer ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class GuestLimit(Frame):
     """The guest's runner kept to a limit by an exception of its own: a claim, for `Cell.limits` only."""
 
@@ -190,7 +189,7 @@ class GuestLimit(Frame):
     """What was asked for, in the unit of the limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class EngineLimit(Frame):
     """The engine refused the guest memory or room for files during this cell, or left artifacts out. Sent by the
     worker, never by a guest."""
@@ -201,7 +200,7 @@ class EngineLimit(Frame):
     """What was asked for, at its highest, in the unit of the limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class GuestError(Record):
     """An exception of the guest's code, rendered inside the guest."""
 
@@ -212,7 +211,7 @@ class GuestError(Record):
     """Line of the cell that raised, from 1; None when no line of the cell is on the stack."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Result(Frame):
     """How the cell ended, in the guest's words. Attachment: the last expression's value, if it crosses."""
 
@@ -227,14 +226,14 @@ class Result(Frame):
     """A tool with `end_cell` ended it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ArtifactInfo(Record):
     """One plain file new or changed under /out; its bytes are the attachment at the same index."""
 
     path: ShortText
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Done(Frame):
     """The cell is over; the worker takes the next request."""
 
@@ -248,7 +247,7 @@ class Done(Frame):
     """Files under /out that did not fit the caps."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class FileDone(Frame):
     """Answer to a file request. Attachment of a `read_file`: the bytes; of a `list_files`: paths, NUL between them."""
 
@@ -278,9 +277,21 @@ _FROM_WORKER: Final[dict[str, type[TaggedRecord]]] = {kind.type: kind for kind i
 
 def render(frame: Frame, attachments: tuple[bytes, ...] = ()) -> bytes:
     """The frame as bytes, with the attachments' lengths filled in."""
+    header = frame.to_json()
     if attachments:
-        frame = dataclasses.replace(frame, attachments=tuple(map(len, attachments)))
-    return encode_frame(dump(frame), attachments)
+        header["attachments"] = [len(part) for part in attachments]
+    return encode_frame(dump(header), attachments)
+
+
+def render_start(frame: Start, stubs: bytes) -> bytes:
+    """`render(frame, (stubs,))` for the frame that every sandbox begins with."""
+    header = (
+        f'{{"type":"start","attachments":[{len(stubs)}],"protocol_version":{frame.protocol_version},'
+        f'"seed":"{frame.seed}","memory_bytes":{frame.memory_bytes},"files":{frame.files},'
+        f'"file_bytes":{frame.file_bytes},"tasks":{frame.tasks},"value_bytes":{frame.value_bytes},'
+        f'"int_digits":{frame.int_digits},"value_depth":{frame.value_depth}}}'
+    )
+    return encode_frame(header.encode("ascii"), (stubs,))
 
 
 def render_cell(frame: RunCell, attachments: tuple[bytes, bytes]) -> bytes:

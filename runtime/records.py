@@ -15,8 +15,9 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
+
+from .plain import record
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # `type(value) is list` narrows Any to list[Unknown]; each item is looked at before it is used.
@@ -30,7 +31,7 @@ class WrongRecord(ValueError):
     """JSON that is not the record it should be; the text names the place and never quotes the input."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """Bounds of a number, for `Annotated`. NaN and infinity are outside every range."""
 
@@ -38,14 +39,14 @@ class Range:
     below: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Longest:
     """Greatest length of a text or array, for `Annotated`."""
 
     length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Record:
     """Base of all records. Compared by value; unknown and missing keys are errors."""
 
@@ -63,7 +64,7 @@ class Record:
         return cast("RecordT", _record_check(cls, "")(data))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class TaggedRecord(Record):
     """A record whose JSON starts with `"type"`, the constant of its class."""
 
@@ -96,9 +97,9 @@ def read_tagged(kinds: dict[str, type[TaggedRecord]], text: bytes) -> TaggedReco
     return record
 
 
-def dump(record: Record) -> bytes:
-    """The record as compact ASCII JSON."""
-    return _ENCODER.encode(record.to_json()).encode("ascii")
+def dump(data: dict[str, Json]) -> bytes:
+    """What `to_json` gave, as compact ASCII JSON."""
+    return _ENCODER.encode(data).encode("ascii")
 
 
 # --- checks, one per annotation, built on first use -------------------------------------------------------------------
@@ -286,7 +287,7 @@ _NAMES: dict[type[Record], tuple[str, ...]] = {}
 def _names(kind: type[Record]) -> tuple[str, ...]:
     names = _NAMES.get(kind)
     if names is None:
-        names = _NAMES[kind] = tuple(field.name for field in dataclasses.fields(kind))
+        names = _NAMES[kind] = tuple(field.name for field in dataclasses.fields(cast("Any", kind)))
     return names
 
 

@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Literal, Protocol
 
@@ -18,6 +19,7 @@ from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig, config_from_environment
 from .engine_options import EngineOptions
 from .errors import ConfigError, PoolExhausted, RuntimeClosed, UsedAfterFork
+from .lanes import Lane
 from .links import WorkerSource
 from .metadata import Metadata
 from .servers import ServerThreads
@@ -91,7 +93,7 @@ class RuntimeCore:
         self.reaper = Reaper()
         self.tool_threads = BoundedThreads(self.servers, config.tool_threads)
         self.tool_loop = ToolLoop()
-        self._accounts = Accounts(config.caps(), self.servers)
+        self._accounts = Accounts(config.caps(), self.servers, alone=self._is_alone, alarm=self._wake_lane)
         self._sources: dict[Place, WorkerSource] = dict[Place, WorkerSource]((sources or {}).items())
         self._pid = os.getpid()
         self._gate = threading.RLock()
@@ -152,6 +154,14 @@ class RuntimeCore:
             account = self._open.pop(sandbox, None)
             if account is not None:
                 self._accounts.leave(account)
+
+    def _is_alone(self, account: Account) -> bool:
+        """Whether all open sandboxes are this tenant's. Takes no lock: it is asked under that of a lane."""
+        return len(self._open) <= account.sandboxes
+
+    def _wake_lane(self, lane: Lane, at: float) -> None:
+        with suppress(RuntimeClosed):  # then nobody waits any more
+            self.supervisor.watch(lane, at)
 
     def source(
         self, isolation: Isolation, engine: str | None = None, options: EngineOptions = _NO_OPTIONS
@@ -225,7 +235,7 @@ def _new_source(place: Place, config: RuntimeConfig) -> WorkerSource:
     if place == "thread":
         from .thread_link import ThreadSource
 
-        return ThreadSource(config.image)
+        return ThreadSource(config.image, config.warm_workers)
     from .process_source import ProcessSource
 
     if place == "process":

@@ -73,6 +73,10 @@ class CellWork:
         return None
 
 
+_USUAL = Limits()
+"""Frozen, so that all sandboxes without limits of their own may share it."""
+
+
 class SandboxCore:
     """State of one sandbox, without a word about blocking or awaiting: each `begin_...` gives an `Execution`."""
 
@@ -94,7 +98,7 @@ class SandboxCore:
         if tenant is not None and isolation == "thread":
             raise ConfigError('tenants need a process each: isolation="thread" is for code of one who trusts himself')
         self._account: Account | None = None
-        self.limits = limits or Limits()
+        self.limits = limits or _USUAL
         self.isolation: Isolation = isolation  # type: ignore[assignment]  # checked by `check_options`
         self._tools = ToolTable(tools)
         self._session = Session(self._tools, self.limits)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from contextvars import Context
-from dataclasses import dataclass
 from typing import TypeVar
 
 from .cell import Cell, LimitHit, Usage
@@ -24,6 +23,7 @@ from .limit_hits import LimitHits
 from .limits import MIB, Limits
 from .metadata import Metadata
 from .output import OnOutput, OutputCollector, collect_artifacts
+from .plain import record
 from .protocol import (
     PROTOCOL_VERSION,
     Done,
@@ -40,8 +40,8 @@ from .protocol import (
     ToolStart,
     Wait,
     parse_from_worker,
-    render,
     render_cell,
+    render_start,
 )
 from .tool_hooks import ToolObserver
 from .tools import Function, Tool, ToolTable
@@ -56,7 +56,7 @@ NO_RESULT = GuestError(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class CellRequest:
     """One cell to run, and who waits for it."""
 
@@ -97,6 +97,11 @@ class Session:
         """Whether the cell got its ending frame."""
         return self._cell is None or self._cell.done is not None
 
+    @property
+    def asked(self) -> bool:
+        """Whether its last frame was a question: until it is answered an honest guest does nothing."""
+        return self._cell is not None and self._cell.asked
+
     def start_frame(self, seed: str) -> bytes:
         """The frame that makes a warm worker this sandbox. `seed`: 64 hex digits nobody can guess."""
         limits = self._limits
@@ -111,7 +116,7 @@ class Session:
             int_digits=limits.int_digits,
             value_depth=limits.value_depth,
         )
-        return render(start, (self._tools.stubs,))
+        return render_start(start, self._tools.stubs)
 
     def begin_cell(self, request: CellRequest) -> bytes:
         """The frame that runs the cell. From here on the session expects its frames.
@@ -223,6 +228,7 @@ class _RunningCell:
         self, cell_id: int, request: CellRequest, tools: ToolTable, limits: Limits, value_limits: ValueLimits
     ) -> None:
         self.done: Done | None = None
+        self.asked = False
         self._id = cell_id
         self._limits = limits
         self._value_limits = value_limits
@@ -254,6 +260,7 @@ class _RunningCell:
             raise ProtocolError(f"{frame.type} while a cell runs")
         if self._result is not None and not isinstance(frame, Output | EngineLimit | Done):
             raise ProtocolError(f"{frame.type} after the result")
+        self.asked = isinstance(frame, ToolCall | Wait)
         return handler(self, frame, parts)
 
     def finish(self) -> Cell:

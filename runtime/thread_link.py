@@ -25,6 +25,7 @@ from .limits import MIB, Limits
 from .links import FrameSink, WorkerLink
 from .metadata import Metadata, metadata_of
 from .tenants import Tenant
+from .thread_spares import ThreadSpares
 from .walls import walls_around
 from .watch import WorkerWatch
 
@@ -123,8 +124,10 @@ class ThreadLink:
 class ThreadSource:
     """Makes instances of one image in this process. The engine is loaded on first use and kept."""
 
-    def __init__(self, image: Path | None) -> None:
+    def __init__(self, image: Path | None, warm: int | None = 0) -> None:
+        """`warm`: instances kept ready; None: one, from the second sandbox on."""
         self._image_path = image
+        self._spares = ThreadSpares(self._new_host, warm)
         self._gate = threading.Lock()
         self._engine: Engine | None = None
         self._watch = WorkerWatch()
@@ -138,26 +141,29 @@ class ThreadSource:
 
     @property
     def warm(self) -> int:
-        """An instance takes 0.4 ms; none is kept."""
-        return 0
+        return self._spares.ready
 
     def prepare(self) -> None:
         self._loaded()
 
     def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
-        engine = self._loaded()
-        world = World(os.urandom(32))  # replaced by `start`, as are the quotas of 0
-        files = FileSystem(self._base_files, 0, 0, world.time_ns, random=world.random)
-        instance = engine.instance(world, files, memory_bytes=limits.memory_mb * MIB)
-        link = ThreadLink(GuestHost(instance, world, files))
+        link = ThreadLink(self._spares.take())
         self._watch.add_look(MeteredLook(link, limits))
         return link
 
     def close(self) -> None:
         """Drop the engine; its instances live until their links are closed."""
         self._watch.close()
+        self._spares.close()
         with self._gate:
             self._engine = None
+
+    def _new_host(self) -> GuestHost:
+        """A fresh instance, as if for the usual limits: `start` sets those of its sandbox, and its randomness."""
+        engine = self._loaded()
+        world = World(os.urandom(32))
+        files = FileSystem(self._base_files, 0, 0, world.time_ns, random=world.random)
+        return GuestHost(engine.instance(world, files, memory_bytes=Limits().memory_mb * MIB), world, files)
 
     def _loaded(self) -> Engine:
         with self._gate:

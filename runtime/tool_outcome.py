@@ -7,9 +7,9 @@ host, because it may quote paths, addresses or secrets.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 from .output import escape_controls
+from .plain import record
 from .tool_hooks import ToolOutcomeKind
 from .tool_signature import BadResult
 from .tools import ToolError
@@ -59,7 +59,7 @@ class Late(TimeoutError):
         self.used_s = max(used_s, allowed_s)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """One finished call; `payload` is an encoded value, as the frames carry it."""
 

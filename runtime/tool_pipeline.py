@@ -13,10 +13,10 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import CancelledError
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .plain import record
 from .tool_hooks import Allow, Before, Decision, Deny, Edited, ToolObserver, ToolRequest, by_name, from_names
 from .tool_outcome import Denied, HookFailed, Late, Refused, tidy
 from .tool_signature import Arguments, BadArguments
@@ -29,21 +29,21 @@ MAX_PAUSE_S = 30.0
 _log = logging.getLogger("cloche.tools")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attempt:
     """Call the tool's function once, within the time of one attempt."""
 
     arguments: Arguments
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wait:
     """Await what a hook gave."""
 
     awaitable: Awaitable[object]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pause:
     """Wait before the next attempt."""
 

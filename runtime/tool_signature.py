@@ -7,9 +7,9 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from .errors import ConfigError
+from .plain import record
 
 Arguments = tuple[tuple[object, ...], dict[str, object]]
 """Positional and named arguments to call a tool's function with."""
@@ -28,7 +28,7 @@ class BadResult(Exception):
         """For the guest. Quotes no value."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Docs:
     """A docstring, taken apart."""
 

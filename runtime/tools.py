@@ -309,7 +309,7 @@ def _locals_of_caller(depth: int) -> Mapping[str, object]:
 
 def _several(tools: object) -> Iterable[Tool | Function]:
     """`tools` itself, where it can be gone through; one function that stands where a list belongs is named."""
-    if isinstance(tools, Iterable) and not isinstance(tools, Tool | str | bytes):
+    if type(tools) in (list, tuple) or (isinstance(tools, Iterable) and not isinstance(tools, Tool | str | bytes)):
         return typing.cast("Iterable[Tool | Function]", tools)
     name = tools.name if isinstance(tools, Tool) else getattr(tools, "__name__", type(tools).__name__)
     raise ConfigError(f"tools is a list, not {name!r:.100}; write tools=[...]")

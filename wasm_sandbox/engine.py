@@ -6,10 +6,10 @@ One engine serves all instances of a process. It holds no state of any of them.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..runtime.plain import record
 from .callbacks import Linker
 from .host_calls import HOST_CALLS
 from .imports import ALL_IMPORTS
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .world import World
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exports:
     """Names of the few exports that the host uses."""
 

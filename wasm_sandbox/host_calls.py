@@ -5,8 +5,9 @@ A message is bytes and a reply is bytes; what they mean is the relay's affair. -
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ..runtime.plain import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def fetch(instance: Instance, target: int) -> None:
     instance.memory.write(target, reply)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _HostCall:
     handler: Callable[..., int | None]
     fault: int

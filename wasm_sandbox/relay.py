@@ -116,7 +116,8 @@ class GuestHost:
         if self._limits is not None:
             self._limits.limit_memory(header["memory_bytes"], header["file_bytes"], header["value_bytes"])
         self.instance.enter(frame)
-        self._emit({"type": "ready", "attachments": []})
+        if self._send is not None:
+            self._send(_READY)
 
     def _cell(self, header: dict[str, Any], _attachments: list[memoryview], frame: bytes) -> None:
         if self._limits is not None:
@@ -254,3 +255,6 @@ def _split(frame: bytes) -> tuple[dict[str, Any], list[memoryview]]:
         parts.append(view[start : start + length])
         start += length
     return header, parts
+
+
+_READY = build_frame({"type": "ready", "attachments": []})

@@ -13,9 +13,9 @@ import select
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
+from ..runtime.plain import record
 from .channel import MAX_REQUEST_BYTES, FrameReader
 from .fork_protocol import EXIT_BROKEN, EXIT_HOST_GONE, EXIT_NO_GUEST, EXIT_TRAPPED, LAST_WORDS_BYTES
 from .instance import Trapped
@@ -49,7 +49,7 @@ class Guest(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """What the workers of one image have in common."""
 

@@ -14,12 +14,14 @@ from cloche.runtime.framing import encode_frame, split_attachments, split_frame
 from cloche.runtime.protocol import (
     FromWorker,
     RunCell,
+    Start,
     ToolResult,
     ToWorker,
     parse_from_worker,
     parse_to_worker,
     render,
     render_cell,
+    render_start,
     render_tool_result,
 )
 
@@ -62,6 +64,22 @@ def test_the_quick_way_to_a_cell_writes_the_same_bytes() -> None:
     frame = RunCell(id=7, output_bytes=1, artifacts=2, artifact_bytes=3, cpu_s=0.25)
 
     assert render_cell(frame, (b"1+1", b"\0{0")) == render(frame, (b"1+1", b"\0{0"))
+
+
+def test_the_quick_way_to_a_start_writes_the_same_bytes() -> None:
+    frame = Start(
+        protocol_version=1,
+        seed="ab" * 32,
+        memory_bytes=1,
+        files=2,
+        file_bytes=3,
+        tasks=4,
+        value_bytes=5,
+        int_digits=6,
+        value_depth=7,
+    )
+
+    assert render_start(frame, b"\0[0") == render(frame, (b"\0[0",))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ Output = Callable[[int, bytes], None]
 """Takes bytes that the guest wrote to its raw stdout (1) or stderr (2)."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class OpenFile:
     """An open file description: what all descriptors made by `dup` share."""
 

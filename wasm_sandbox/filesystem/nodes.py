@@ -29,7 +29,7 @@ class FsError(Exception):
         return errno.describe(self.errno)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     """What all kinds have in common. Times are nanoseconds since 1970; reads do not touch `atime_ns`."""
 
@@ -58,7 +58,7 @@ class Node:
         return 0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class File(Node):
     """A plain file. `data` is a memoryview for files of the image."""
 
@@ -75,7 +75,7 @@ class File(Node):
         return len(self.data)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Directory(Node):
     """A folder. The root is its own parent."""
 
@@ -89,7 +89,7 @@ class Directory(Node):
         return 4096
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Symlink(Node):
     """A symbolic link; its target is looked up inside the sandbox like any path."""
 
@@ -102,7 +102,7 @@ class Symlink(Node):
         return len(self.target)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Device(Node):
     """One of the few devices."""
 

@@ -15,11 +15,11 @@ import shutil
 import sys
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from ...runtime.errors import ImageError
+from ...runtime.plain import record
 from .. import capi
 from ..native import NativeEngine
 from .load import Image
@@ -31,7 +31,7 @@ _LOCK_TIMEOUT_S = 600
 _LOCK_POLL_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One compiled module in the cache."""
 

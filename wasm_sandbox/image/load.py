@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.errors import ImageError
+from ...runtime.plain import record
 from . import wasm
 from .manifest import MANIFEST_SECTION, STDLIB_SECTION, Manifest, parse_manifest
-from .store import file_sha256
+from .store import file_sha256, remedy
 
 _MAX_SECTIONS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Image:
     """One image, mapped. The mapping lives as long as the object and its views."""
 
@@ -46,13 +46,14 @@ def load_image(path: Path, sha256: str | None = None) -> Image:
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         digest = sha256 or file_sha256(path)
     except (OSError, ValueError) as exc:
-        raise ImageError(f"the image {path} cannot be read ({exc}); run `cloche image build`") from exc
+        reason = exc.strerror if isinstance(exc, OSError) else exc  # ValueError: an empty file cannot be mapped
+        raise ImageError(f"the image {path} cannot be read ({reason}); {remedy(path)}") from exc
     try:
         end, parts = _our_sections(view)
         manifest = parse_manifest(parts[MANIFEST_SECTION])
         return Image(path, digest, manifest, view[:end], parts[STDLIB_SECTION])
     except (wasm.WasmError, KeyError, IndexError, UnicodeDecodeError):
-        raise ImageError(f"{path} is damaged or no image of cloche; run `cloche image build`") from None
+        raise ImageError(f"{path} is damaged or no image of cloche; {remedy(path)}") from None
 
 
 def verify(path: Path) -> Image:
@@ -65,7 +66,7 @@ def verify(path: Path) -> Image:
     digest = hashlib.sha256()
     digest.update(image.module.obj)  # the whole mapping
     if digest.hexdigest() != image.sha256 or not _name_fits(path, image.sha256):
-        raise ImageError(f"the image {path} was changed after it was built; run `cloche image build`")
+        raise ImageError(f"the image {path} was changed after it was built; {remedy(path)}")
     return image
 
 

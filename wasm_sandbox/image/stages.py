@@ -8,17 +8,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.errors import ImageError
+from ...runtime.plain import record
 
 Progress = Callable[[str], None]
 """Takes one sentence about what the build does now."""
 _DIGEST_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """What a stage made, and its sha256."""
 

@@ -6,7 +6,8 @@ A module is a list of `Section`s. Nothing here knows what a module is for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from ...runtime.plain import record
 
 MAGIC = b"\0asm\1\0\0\0"
 CUSTOM, IMPORTS, TABLES, MEMORIES, GLOBALS, EXPORTS = 0, 2, 4, 5, 6, 7
@@ -22,13 +23,13 @@ class WasmError(Exception):
     """Bytes that are no wasm module, or one that uses what this editor does not know."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Section:
     id: int
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One import or export: its name, its kind, and its raw bytes in the section."""
 
@@ -40,7 +41,7 @@ class Entry:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GlobalEntry:
     """A global that the module defines. `index` counts the imported ones first."""
 

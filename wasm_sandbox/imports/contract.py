@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 
+from ...runtime.plain import record
 from .. import errno
 from ..filesystem import FsError
 
@@ -57,7 +57,7 @@ class Box(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Import:
     """One host import: who answers, how, and why so."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...runtime.plain import record
 from . import landlock, namespaces, report, rlimits, seccomp
 from .report import Record, Report
 from .syscalls import this_machine
@@ -18,7 +19,7 @@ from .syscalls import this_machine
 __all__ = ["NO_JAIL", "Jail", "Record", "raise_walls"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Jail:
     """What a fork server has raised, and what its workers still have to do. Made by `raise_walls`."""
 

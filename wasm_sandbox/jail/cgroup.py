@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ...runtime.plain import record
 from .report import Record, reason
 
 CGROUP = "cgroup-memory"
@@ -79,7 +79,7 @@ class Version2:
         return _number(folder / "memory.events", "oom_kill")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Home:
     """A folder in which workers' cgroups are made. Found by `find_home`."""
 

@@ -10,8 +10,9 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import cast
+
+from ...runtime.plain import record
 
 REPORT_BYTES = 8192
 """Bound of a whole report; each text is cut far below that."""
@@ -49,7 +50,7 @@ PURPOSES = {
 """Every wall of the jail, in the order in which they are raised, and what it keeps out."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """One wall on this machine."""
 

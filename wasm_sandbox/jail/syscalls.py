@@ -10,7 +10,8 @@ import ctypes
 import os
 import platform
 import sys
-from dataclasses import dataclass
+
+from ...runtime.plain import record
 
 _NAMES: dict[str, tuple[int | None, int | None]] = {
     # name: (x86_64, aarch64)
@@ -155,7 +156,7 @@ _NAMES: dict[str, tuple[int | None, int | None]] = {
 _X32_BIT = 0x4000_0000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Architecture:
     """What differs between the machines that the jail knows."""
 
