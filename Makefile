@@ -23,8 +23,8 @@ image: setup ## Build the image that guests run in (about 3 minutes, once per ch
 demo: image ## An agent solves a task with host tools; then three attacks and what they got. No key, no server
 	@$(RUN) examples/demo.py
 
-quick: setup ## Unit and property tests only: no image, no process
-	@$(PYTEST) -q -n $(JOBS) tests/unit tests/property
+quick: setup ## Unit and property tests that need no image and no Deno
+	@$(PYTEST) -q -n $(JOBS) -m "not wasmtime and not deno and not slow and not exhaustive" tests/unit tests/property
 
 test: image ## The suite, at most 15 minutes on two cores
 	@$(PYTEST) -q -n $(JOBS) -m "not bench and not exhaustive"

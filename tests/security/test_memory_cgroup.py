@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.jail_attacks import PROGRAM, run
+from tests.support.ordinary_user import NOBODY, missing_user, run_as_nobody
 from tests.support.pids import pid_of
 
 from cloche import Limits, OutOfMemory, Policy, Runtime, SandboxClosed
@@ -25,9 +27,6 @@ from cloche.runtime.memory_groups import GroupedMaker
 from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.watch import memory_cap
 from cloche.wasm_sandbox.jail import cgroup, report
-
-from .test_jail import PROGRAM, run
-from .test_jail_unprivileged import NOBODY, run_as_nobody
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
 
@@ -196,6 +195,8 @@ print(os.getuid(), wall.active, len([path for path in folder.iterdir() if path.i
 
 @pytest.mark.parametrize("given", [True, False])
 def test_an_ordinary_user_has_it_where_the_folder_is_theirs(folder: Path, tmp_path: Path, given: bool) -> None:
+    if reason := missing_user(NOBODY):
+        pytest.skip(reason)
     if given:
         if folder.parent.name != "memory":
             pytest.skip("with cgroup v2 the host would have to live in that folder, and pytest does not")

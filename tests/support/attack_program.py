@@ -30,14 +30,17 @@ libc.syscall.restype = ctypes.c_long
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _CALLS = {  # name: (x86_64, aarch64)
     "add_key": (248, 217), "bpf": (321, 280), "capset": (126, 91), "clone3": (435, 435), "io_uring_setup": (425, 425),
     "memfd_create": (319, 279), "perf_event_open": (298, 241), "personality": (135, 92), "process_vm_readv": (310, 270),
     "ptrace": (101, 117), "seccomp": (317, 277), "setns": (308, 268), "unshare": (272, 97), "userfaultfd": (323, 282),
 }  # fmt: skip
 NUMBERS = {name: numbers[os.uname().machine == "aarch64"] for name, numbers in _CALLS.items()}
-PRIVATE_ANONYMOUS, SHARED_ANONYMOUS = 0x22, 0x21
-READ_WRITE, READ_EXEC, ALL = 3, 5, 7
+PRIVATE_ANONYMOUS, SHARED_ANONYMOUS, NO_RESERVE = 0x22, 0x21, 0x4000
+NO_HUGE_PAGES = 15
+_callback = ctypes.CFUNCTYPE(None)(lambda: None)
+READ_ONLY, READ_WRITE, READ_EXEC, ALL = 1, 3, 5, 7
 
 
 def checked(result: int) -> int:
@@ -182,6 +185,13 @@ def make_code(_: str) -> object:
     return checked(libc.mprotect(mapping(READ_WRITE), 4096, READ_EXEC)) or "executable"
 
 
+def write_code(_: str) -> object:
+    """Code of ctypes, as every worker has it for its imports. The kernel says whether it can be written."""
+    place = ctypes.cast(_callback, ctypes.c_void_p).value or 0
+    checked(libc.getrandom(ctypes.c_void_p(place | 4095), ctypes.c_size_t(1), 0))  # past all code of the page
+    return "written"
+
+
 def share_memory(_: str) -> object:
     return mapping(READ_WRITE, SHARED_ANONYMOUS)
 
@@ -195,6 +205,25 @@ def take_memory(mebibytes: str) -> object:
     size = int(mebibytes) << 20
     address = mapping(READ_WRITE, PRIVATE_ANONYMOUS, size)
     return address
+
+
+def fill_page_tables(mebibytes: str) -> object:
+    """Memory that is only read is resident nowhere; what the kernel notes about it is, in no count of the process."""
+    step = 2 << 20
+    count = (int(mebibytes) << 20) // 4096
+    address = mapping(READ_ONLY, PRIVATE_ANONYMOUS | NO_RESERVE, count * step)
+    checked(libc.madvise(address, count * step, NO_HUGE_PAGES))
+    for at in range(address, address + count * step, step):
+        ctypes.string_at(at, 1)
+    return "filled"
+
+
+def end_first_thread_and_fill(mebibytes: str) -> object:
+    """The handler of signal 60 is `syscall`, whose first argument is then 60: `exit` on x86_64, which ends one
+    thread."""
+    libc.signal(60, libc.syscall)
+    checked(libc.tgkill(os.getpid(), os.getpid(), 60))
+    return fill_page_tables(mebibytes)
 
 
 # --- the jail itself --------------------------------------------------------------------------------------------------
@@ -251,6 +280,10 @@ HELLO = build_frame({"type": "hello", "protocol_version": 1, "engine": "fake", "
 READY = build_frame({"type": "ready", "attachments": []})
 
 
+def _wait(seconds: float) -> bytes:
+    return build_frame({"type": "wait", "timeout_s": seconds, "any_result": True, "attachments": []})
+
+
 def done(cell_id: int) -> bytes:
     header: dict[str, object] = {"type": "done", "id": cell_id, "cpu_s": 0.0, "memory_bytes": 0}
     return build_frame({**header, "artifacts": [], "artifacts_dropped": 0, "attachments": []})
@@ -266,6 +299,7 @@ class Attacker:
         self._burns_on = False
 
     def handle(self, frame: bytes, send: Send, ask: Ask) -> None:
+        self._send, self._ask = send, ask
         header_length = int.from_bytes(frame[4:8], "little")
         header = json.loads(frame[8 : 8 + header_length])
         if header["type"] == "start":
@@ -303,6 +337,26 @@ class Attacker:
     def do_burn(self, _: str) -> None:
         while True:
             pass
+
+    def do_wait_and_burn(self, seconds: str) -> None:
+        """It says that it waits, and gives its tenant's place away by that."""
+        self._send(_wait(float(seconds)))
+        while True:
+            pass
+
+    def do_burn_in_short_waits(self, _: str) -> None:
+        while True:
+            self._send(_wait(0.05))
+            stop_at = time.monotonic() + 0.045
+            while time.monotonic() < stop_at:
+                pass
+            self._ask(_wait(0.0))  # reads the answer to the one before
+
+    def do_tell_without_end(self, _: str) -> None:
+        """Valid frames that want no answer, as fast as the host takes them."""
+        frames = build_frame({"type": "output", "stream": "stdout", "attachments": [0]}, (b"",)) * 200
+        while True:
+            self._send(frames)
 
     def do_answer_and_burn(self, _: str) -> None:
         """The cell ends in order, and the worker does not."""

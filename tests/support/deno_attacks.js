@@ -10,6 +10,12 @@ const libc = () =>
     unshare: { parameters: ["i32"], result: "i32" },
     prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
     fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
+    dlsym: { parameters: ["pointer", "buffer"], result: "pointer" },
+    mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
+    prlimit: { parameters: ["i32", "i32", "pointer", "pointer"], result: "i32" },
+    pthread_attr_init: { parameters: ["buffer"], result: "i32" },
+    pthread_attr_setstack: { parameters: ["buffer", "pointer", "usize"], result: "i32" },
+    pthread_create: { parameters: ["buffer", "buffer", "pointer", "pointer"], result: "i32" },
     __errno_location: { parameters: [], result: "pointer" },
   }).symbols;
 const text = (word) => new TextEncoder().encode(word + "\0");
@@ -59,6 +65,27 @@ const attacks = {
   own_signals: () => {
     const calls = libc();
     return checked(calls.fcntl(0, 8, 1n), calls);
+  },
+  limit_by_odd_pointer: () => {
+    const calls = libc();
+    const place = Deno.UnsafePointer.create(0x7000_0000_0000n); // its low half is that of a null pointer
+    calls.mmap(place, 4096n, 3, 0x32, -1, 0n);
+    new BigUint64Array(Deno.UnsafePointerView.getArrayBuffer(place, 16)).set([100n, 100n]);
+    return checked(calls.prlimit(0, 0, place, null), calls);
+  },
+  threads: (count) => {
+    const calls = libc(), size = 16384;
+    const sleep = calls.dlsym(null, text("sleep")), seconds = Deno.UnsafePointer.create(60n);
+    const stacks = Deno.UnsafePointer.value(calls.mmap(null, BigInt(size * count), 3, 0x4022, -1, 0n));
+    const attributes = new Uint8Array(64), id = new Uint8Array(8);
+    for (let number = 0; number < count; number++) {
+      calls.pthread_attr_init(attributes);
+      const stack = Deno.UnsafePointer.create(BigInt(stacks) + BigInt(number * size));
+      calls.pthread_attr_setstack(attributes, stack, BigInt(size));
+      if (calls.pthread_create(id, attributes, sleep, seconds) !== 0) throw new Error("no more threads");
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3000);
+    return `gained ${count} threads`;
   },
   environment: () => JSON.stringify(Deno.env.toObject()),
   machine_name: () => Deno.hostname(),

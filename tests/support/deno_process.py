@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cloche.deno_host.find import FLAGS
 from cloche.deno_host.npm import deno_executable
 from cloche.runtime import protocol, values
 from cloche.wasm_sandbox.image.deno_assets import DenoAssets
@@ -22,8 +23,6 @@ from cloche.wasm_sandbox.image.deno_script import host_script
 INTERRUPT = b"\xff\xff\xff\xff"
 LIMITS = values.ValueLimits(1 << 24, 100, 4300)
 STACK_BYTES = 80 << 20
-V8_FLAGS = "--disallow-code-generation-from-strings,--stack-size=60000,--wasm-tiering-budget=200000000"
-DENO_FLAGS = ("--quiet", "--no-config", "--no-lock", "--no-prompt", "--no-remote", "--no-npm", "--cached-only")
 _LONGEST_S = 60
 Frame = tuple[dict[str, Any], list[bytes]]
 Answer = Callable[[dict[str, Any]], bytes]
@@ -38,7 +37,7 @@ class DenoProcess:
 
     def __init__(self, boot: Iterable[bytes | memoryview]) -> None:
         self._process = subprocess.Popen(
-            [str(deno_executable()), "run", *DENO_FLAGS, f"--v8-flags={V8_FLAGS}", str(host_script().main)],
+            [str(deno_executable()), *FLAGS, str(host_script().main)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

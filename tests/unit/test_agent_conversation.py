@@ -9,11 +9,14 @@ import anyio
 import pytest
 from tests.support.agent_worker import block, serve
 from tests.support.agents import BOUND_S, calls, code_agent, fake_runtime, started, tool_agent
+from tests.support.chat_server import chat_server, reply
 
+from cloche.agents.code_agent import CodeAgent
 from cloche.agents.conversation import Conversation
 from cloche.agents.errors import ModelUnavailable
 from cloche.agents.events import CodeParsed
 from cloche.agents.messages import Image
+from cloche.agents.models.openai import OpenAIModel
 from cloche.runtime.errors import CannotCross, PoolExhausted, SandboxBusy, SandboxClosed
 from cloche.runtime.fake_link import FakeSource
 from cloche.runtime.limits import Limits
@@ -179,6 +182,25 @@ def test_earlier_messages_can_be_loaded(runtime: Runtime) -> None:
     with agent.conversation() as talk:
         talk.load(saved)
         assert talk.run("Two.").output == 2
+
+
+def test_an_image_goes_to_the_endpoint_with_the_task(runtime: Runtime) -> None:
+    with chat_server(reply(block("final_answer 4"))) as server:
+        model = OpenAIModel("m", base_url=server.url)
+        image = Image(b"GIF89a", "image/gif")
+        result = CodeAgent([], model, runtime=runtime).run("How many dots?", images=[image], deadline_s=BOUND_S)
+    assert result.output == 4
+    sent = server.requests[0].json["messages"]
+    assert isinstance(sent, list)
+    assert sent[1:] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Task: How many dots?"},
+                {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}},
+            ],
+        }
+    ]
 
 
 def test_images_of_a_later_task_are_shown(runtime: Runtime) -> None:

@@ -11,7 +11,8 @@ from cloche.runtime.errors import ConfigError
 from cloche.runtime.tools import Tool
 
 TOKEN_CHARS = 3.5
-"""Characters per token of English with code, on the low side for the tokenizers in use (Qwen2.5 counts 4.1 here)."""
+"""Characters per token of English with code, on the low side for the tokenizers in use: Qwen2.5 has 4.2 here, 372
+tokens in all."""
 
 
 def get_price(item: str, currency: str = "EUR") -> float:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path, PosixPath
 
 import pytest
+from tests.support.ordinary_user import NOBODY, missing_user
 
 from cloche.runtime.errors import OutOfMemory, WorkerCrashed
 from cloche.runtime.memory_groups import GroupedMaker
@@ -203,7 +204,9 @@ def test_a_folder_of_our_own_ordinary_user_is_used(tmp_path: Path, monkeypatch: 
     folder = home_of(tmp_path, 2)
     monkeypatch.setattr(cgroup, "own_folders", lambda: [folder])
     if os.geteuid() == 0:
-        os.chown(folder, 4242, -1)
+        if reason := missing_user(NOBODY):
+            pytest.skip(reason)
+        os.chown(folder, NOBODY, -1)
     monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid)
     assert cgroup.find_home(None)[0] is not None
 

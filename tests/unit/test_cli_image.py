@@ -14,7 +14,7 @@ from tests.unit.test_image_load import MANIFEST, image_bytes
 from typer.testing import CliRunner, Result
 
 from cloche.cli import build_app, exits
-from cloche.wasm_sandbox.image import store
+from cloche.wasm_sandbox.image import build, store
 from cloche.wasm_sandbox.image.sources import guest_hash
 
 Cloche = Callable[..., Result]
@@ -72,6 +72,22 @@ def test_list_marks_the_image_in_use_and_says_what_is_damaged(cloche: Cloche, tm
     assert [image["in_use"] for image in told["images"]] == [True, False]
 
 
+def test_list_shows_the_image_that_the_environment_names_also_when_it_is_not_there(
+    cloche: Cloche, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packaged.wasm").write_bytes(image_bytes())
+    own = tmp_path / "own.wasm"
+    monkeypatch.setenv("CLOCHE_IMAGE", str(own))
+    missing, packaged = cloche("list").stdout.splitlines()
+    assert missing.startswith(f"  {own}  the image {own} cannot be read (No such file or directory); build it again")
+    assert packaged.startswith(f"  {tmp_path / 'packaged.wasm'}  ")
+
+    own.write_bytes(up_to_date())
+    used, other = cloche("list").stdout.splitlines()
+    assert used == f"* {own}  pyodide 1, 1 modules with six 1.0"
+    assert other == packaged
+
+
 def test_prune_removes_old_images_and_keeps_the_one_in_use_and_new_ones(cloche: Cloche, tmp_path: Path) -> None:
     (tmp_path / "packaged.wasm").write_bytes(image_bytes())
     old, new = cached(up_to_date()), cached(image_bytes(), "new")
@@ -92,7 +108,44 @@ def test_verify_finds_a_sound_image_a_stale_one_and_a_damaged_one(cloche: Cloche
     path.write_bytes(up_to_date()[:-1])
     damaged = cloche("verify", path)
     assert damaged.exit_code == exits.REFUSED
-    assert f"cloche: {path} is damaged" in damaged.stderr
+    assert damaged.stderr == (
+        f"cloche: {path} is damaged or no image of cloche; "
+        f"build it again with `cloche image build --out {path}`, or name another\n"
+    )
+
+
+def test_verify_says_how_the_image_that_came_with_the_package_is_made_good(cloche: Cloche, tmp_path: Path) -> None:
+    """`cloche image build` alone would not help: it builds into the cache, and the packaged one is still in use."""
+    (tmp_path / "packaged.wasm").write_bytes(b"\0asm but no image")
+    done = cloche("verify")
+    assert done.exit_code == exits.REFUSED
+    assert done.stderr.endswith("; run `make image` in a checkout, or install cloche again\n")
+    (tmp_path / "packaged.wasm").write_bytes(image_bytes())
+    stale = cloche("verify")
+    assert (stale.exit_code, stale.stderr) == (1, "")
+    assert "not this version's; run `make image` in a checkout" in stale.stdout
+
+
+def test_a_build_makes_the_folder_it_is_told_to_put_a_copy_in_and_refuses_a_place_that_cannot_be(
+    cloche: Cloche, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_one(_cache: Path, _wheels: object, _progress: object) -> bytes:
+        return up_to_date()
+
+    monkeypatch.setattr(build, "_assemble", write_one)
+
+    def check_nothing(_image: object, _progress: object) -> None: ...
+
+    monkeypatch.setattr(build, "check_image", check_nothing)
+    out = tmp_path / "new" / "folder" / "image.wasm"
+    done = cloche("build", "--no-compile", "--out", out)
+    assert (done.exit_code, out.read_bytes()) == (0, up_to_date())
+    assert out.parent.stat().st_mode & 0o777 == tmp_path.joinpath("new").stat().st_mode & 0o777
+
+    for wrong, reason in ((out.parent, "it is a folder"), (out / "more" / "image.wasm", "Not a directory")):
+        done = cloche("build", "--no-compile", "--out", wrong)
+        assert done.exit_code == exits.REFUSED
+        assert done.stderr == f"cloche: no image can be put at {wrong} ({reason}); name another file\n"
 
 
 def test_verify_finds_a_cached_image_whose_contents_are_not_those_of_its_name(cloche: Cloche) -> None:

@@ -14,7 +14,7 @@ from cloche.cli.failures import complain
 from cloche.cli.render import cell_fields, is_plain_json, write_json
 from cloche.cli.terminal import escape_controls, write_guest_text, write_text
 from cloche.runtime.cell import Artifact, Cell, LimitHit
-from cloche.runtime.errors import ConfigError, ImageError
+from cloche.runtime.errors import ConfigError, ImageError, WorkerCrashed
 from cloche.runtime.protocol import GuestError
 
 
@@ -112,13 +112,15 @@ def test_json_line_has_every_field_and_only_ascii(capsys: pytest.CaptureFixture[
 
 
 def test_error_is_one_line_and_one_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    complain(ImageError("there is no image yet"))
+    complain(WorkerCrashed("the worker is gone"))
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "cloche: there is no image yet\n"
-        "        `cloche doctor` shows what was looked for; `cloche image build` makes an image.\n"
+        "cloche: the worker is gone\n"
+        "        The worker is gone and its state with it; run it again. `cloche doctor` tests this machine.\n"
     )
+    complain(ImageError("there is no image yet; run `cloche image build`"))
+    assert capsys.readouterr().err == "cloche: there is no image yet; run `cloche image build`\n"
 
 
 @pytest.mark.guarantee("G26")

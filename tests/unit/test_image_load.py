@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -12,7 +11,14 @@ import pytest
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import wasm
 from cloche.wasm_sandbox.image.load import load_image, verify
-from cloche.wasm_sandbox.image.manifest import FORMAT, MANIFEST_SECTION, STDLIB_SECTION, Manifest, Package
+from cloche.wasm_sandbox.image.manifest import (
+    FORMAT,
+    MANIFEST_SECTION,
+    STDLIB_SECTION,
+    Manifest,
+    Package,
+    parse_manifest,
+)
 
 MANIFEST = Manifest(
     format=FORMAT,
@@ -89,7 +95,7 @@ def test_code_behind_our_sections_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_is_named(tmp_path: Path) -> None:
-    raw = json.dumps({**dataclasses.asdict(MANIFEST), "format": 99}).encode()
+    raw = json.dumps({**json.loads(MANIFEST.to_json()), "format": 99}).encode()
     with pytest.raises(ImageError, match=f"has format 99, this cloche reads {FORMAT}"):
         load_image(written(tmp_path, image_bytes(raw)))
 
@@ -112,3 +118,9 @@ def test_verify_compares_a_cached_image_with_its_name(tmp_path: Path) -> None:
     good.write_bytes(changed)
     with pytest.raises(ImageError, match="was changed after it was built"):
         verify(good)
+
+
+@pytest.mark.parametrize("raw", [b"[" * 200_000, b'{"format":' + b"9" * 100_000 + b"}", b"\xff\xfe", b"[]", b"{}"])
+def test_a_manifest_that_a_stranger_made_up_is_an_image_error(raw: bytes) -> None:
+    with pytest.raises(ImageError):
+        parse_manifest(raw)

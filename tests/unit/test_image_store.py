@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import store
-from cloche.wasm_sandbox.image.stages import Stages
+from cloche.wasm_sandbox.image.stages import Stages, write_atomically
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,58 @@ def test_a_cache_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache").symlink_to(tmp_path / "real")
     with pytest.raises(ImageError, match="is a symbolic link"):
         store.cache_dir()
+
+
+@pytest.mark.guarantee("G40")
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no mode bits")
+def test_a_cache_below_a_folder_that_others_can_write_is_refused_for_they_could_put_another_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path / "shared"
+    (above / "cache").mkdir(parents=True, mode=0o700)
+    above.chmod(0o777)
+    monkeypatch.setenv("CLOCHE_CACHE", str(above / "cache"))
+    with pytest.raises(ImageError, match=r"shared can be written by other users, so the cache .* can be replaced"):
+        store.cache_dir()
+    (tmp_path / "link").symlink_to(above)
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "link" / "cache"))
+    with pytest.raises(ImageError, match="shared can be written by other users"):
+        store.cache_dir()
+    above.chmod(0o1777)  # as /tmp is: only owners rename
+    assert store.cache_dir() == tmp_path / "link" / "cache"
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="it gives a folder away")
+def test_a_cache_below_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    above = tmp_path / "theirs"
+    above.mkdir()
+    os.chown(above, 12345, 12345)
+    monkeypatch.setenv("CLOCHE_CACHE", str(above / "cache"))
+    with pytest.raises(ImageError, match="theirs belongs to user 12345"):
+        store.cache_dir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no mode bits")
+def test_folders_above_the_cache_are_made_for_its_user_alone_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "a" / "b" / "cache"))
+    before = os.umask(0)
+    try:
+        store.cache_dir()
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/cache")] == [0o700] * 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_file_is_never_written_through_a_link_that_somebody_put_in_its_way(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched", encoding="utf-8")
+    (tmp_path / f".out.{os.getpid()}.{threading.get_ident()}.part").symlink_to(victim)
+    write_atomically(tmp_path / "out", b"image")
+    assert (tmp_path / "out").read_bytes() == b"image"
+    assert victim.read_text(encoding="utf-8") == "untouched"
 
 
 def test_a_cache_that_cannot_be_made_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from cloche.wasm_sandbox.jail.bpf import ALLOW, KILL_PROCESS, REFUSE, Check, Rules, assemble
+from cloche.wasm_sandbox.jail.deno_calls import deno_filter
 from cloche.wasm_sandbox.jail.seccomp import (
     SERVER_CALLS,
     SOFT_REFUSALS,
@@ -71,6 +72,18 @@ def test_a_sealed_worker_gets_the_listed_calls_and_no_other(machine: Architectur
             assert worker(machine, name) == expected, name
     for number in FORBIDDEN:
         assert worker(machine, number) == KILL_PROCESS
+
+
+@MACHINES
+def test_a_deno_worker_may_look_at_its_limits_and_not_move_them_through_any_pointer(machine: Architecture) -> None:
+    def ask(*arguments: int) -> int:
+        code = with_pid(deno_filter(machine), PID)
+        return answer(code, machine.audit_arch, machine.numbers["prlimit64"], arguments)
+
+    assert ask(0, 7, 0, 0x7FFF_0000_1234) == ALLOW
+    for pointer in (0x1234, 0x7FFF_0000_1234, 0x7000_0000_0000):  # the low half of the last is that of a null pointer
+        assert ask(0, 7, pointer) == REFUSE | errno.EPERM
+    assert ask(9, 7, 0) == REFUSE | errno.EPERM
 
 
 @MACHINES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import anyio
@@ -16,6 +17,7 @@ from cloche.agents.messages import Message, ModelReply, ResponseFormat, TokenUsa
 from cloche.agents.models.litellm import LiteLLMModel
 from cloche.agents.models.prices import Prices
 from cloche.agents.models.retry import Retry
+from cloche.runtime import extras
 from cloche.runtime.errors import ConfigError
 
 KEY = "sk-a-very-secret-key"
@@ -193,13 +195,42 @@ def test_a_release_of_the_attackers_is_refused_before_it_is_imported(
     assert (module.calls, module.suppress_debug_info) == ([], False)
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:8080/a-secret-path", "; is the server running at 127.0.0.1:8080?"),
+        ("http://user:hush@[::1]/v1", "; is the server running at [::1]:80?"),
+        ("http://[::1", "; is the address right?"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_asked_for(address: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeLiteLLM(ProviderError("InternalServerError: Connection error.", 500)))
+    with pytest.raises(ModelUnavailable) as caught:
+        ask(LiteLLMModel("m", api_base=address, retry=Retry(attempts=1)))
+    assert str(caught.value) == f"m: ProviderError: InternalServerError: Connection error.{told}"
+
+
+@pytest.mark.parametrize(
+    ("is_checkout", "told"),
+    [(False, "pip install 'cloche[litellm]'"), (True, "in the checkout, pip install -e '.[litellm]'")],
+)
+def test_without_the_extra_the_error_says_what_to_install(
+    is_checkout: bool, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def missing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
+    if is_checkout:
+        (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(extras, "_ROOT", tmp_path)
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    with pytest.raises(ConfigError, match=r"pip install 'cloche\[litellm\]'"):
+    with pytest.raises(ConfigError) as caught:
         ask(LiteLLMModel("m"))
+    assert str(caught.value) == f"LiteLLM is not installed: {told}"
+
+
+def test_this_checkout_is_one() -> None:
+    assert extras.install_command("litellm") == "in the checkout, pip install -e '.[litellm]'"
 
 
 def test_options_that_are_set_here_are_refused() -> None:

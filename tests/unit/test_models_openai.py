@@ -14,6 +14,7 @@ from tests.support.chat_server import ChatServer, chat_server, completion, error
 
 from cloche.agents.errors import BadReply, ModelDenied, ModelError, ModelRateLimited, ModelRefused, ModelUnavailable
 from cloche.agents.messages import Message, ModelReply, TokenUsage
+from cloche.agents.models.endpoint import is_it_running
 from cloche.agents.models.openai import OpenAIModel
 from cloche.agents.models.retry import Retry
 from cloche.runtime.errors import ConfigError
@@ -206,8 +207,24 @@ def test_a_compressed_answer_is_refused_unread() -> None:
 def test_an_endpoint_that_is_not_there_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    with pytest.raises(ModelUnavailable, match=f"127.0.0.1:{port}/v1: ConnectError"):
-        ask(OpenAIModel("m", base_url=f"http://127.0.0.1:{port}/v1", retry=AT_ONCE))
+    with pytest.raises(ModelUnavailable) as caught:
+        ask(OpenAIModel("m", base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, retry=AT_ONCE))
+    text = str(caught.value)
+    assert text.startswith(f"http://127.0.0.1:{port}/v1: ConnectError")
+    assert text.endswith(f"; is the server running at 127.0.0.1:{port}?")
+    assert KEY not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://gateway.example/a-key-in-the-path/v1", "gateway.example:80"),
+        ("https://gateway.example/v1", "gateway.example:443"),
+        ("http://[::1]:8080", "[::1]:8080"),
+    ],
+)
+def test_who_cannot_connect_is_asked_about_host_and_port_only(url: str, told: str) -> None:
+    assert is_it_running(url) == f"; is the server running at {told}?"
 
 
 def test_an_endpoint_that_never_answers_is_given_up_in_time() -> None:
@@ -277,10 +294,23 @@ def test_the_key_of_the_environment_goes_to_openai_only(monkeypatch: pytest.Monk
     assert "authorization" not in server.requests[0].headers
 
 
-@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://", "http://user:pw@host/v1", "http://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x/v1",
+        "localhost:8000",
+        "http://",
+        "http://user:hush@host/v1",
+        "ftp://user:hush@host/v1",
+        "http://host/v1?key=hush",
+        "http://host/v1#hush",
+        "http://[::1",
+    ],
+)
 def test_an_address_that_cannot_serve_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="base_url"):
+    with pytest.raises(ConfigError, match="base_url") as caught:
         OpenAIModel("m", base_url=url)
+    assert "hush" not in str(caught.value)
 
 
 def test_extra_fields_that_are_no_json_are_refused() -> None:

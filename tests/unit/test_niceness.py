@@ -99,6 +99,9 @@ class Link:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
+    def waited_cpu_s(self, now_s: float) -> float:
+        return 0.0
+
     def condemn(self, error: ClocheError) -> None:
         raise AssertionError(error)
 

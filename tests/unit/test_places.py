@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
 # moves the clock of the pool
 import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.support.fake_maker import FakeMaker, wait_until
+from tests.support.fake_maker import FakeMaker, FakeProcess, wait_until
 
 from cloche.runtime import places
+from cloche.runtime import pool as pool_module
 from cloche.runtime.errors import PoolExhausted
 from cloche.runtime.limits import Limits
 from cloche.runtime.places import Places
@@ -34,6 +35,46 @@ def maker() -> Iterator[FakeMaker]:
     maker = FakeMaker()
     yield maker
     maker.close()
+
+
+# --- a tenant that presses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warm", [0, 1])
+def test_workers_for_a_tenant_that_presses_step_back_and_those_of_others_do_not(
+    warm: int, maker: FakeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped: list[tuple[int, int]] = []
+    monkeypatch.setattr(pool_module, "lower_priority", lambda pid, nice: stepped.append((pid, nice)))
+    monkeypatch.setattr(FakeProcess, "pid", 4711)
+    pool = WorkerPool(lambda: maker, warm=warm, busy_nice=7)
+    pressing = Tenant("p", sandboxes=9, workers=9, running_cells=1, wait_s=1, tool_threads=1, presses=lambda: True)
+    for tenant in (None, OTHER):
+        pool.lease(LIMITS, 1, tenant)
+    wait_until(lambda: pool.stats().warm == warm)
+    assert stepped == []
+    pool.lease(LIMITS, 1, pressing)
+    assert set(stepped) == {(4711, 7)}
+    pool.close()
+
+
+def test_nobody_steps_back_where_the_host_does_not_want_it(maker: FakeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "lower_priority", lambda pid, nice: pytest.fail("it did"))
+    monkeypatch.setattr(FakeProcess, "pid", 4711)
+    pool = WorkerPool(lambda: maker, warm=0)
+    pool.lease(LIMITS, 1, Tenant("p", 9, 9, 1, 1, 1, presses=lambda: True))
+    pool.close()
+
+
+def test_a_system_that_forbids_it_still_gives_a_worker(maker: FakeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(pid: int, nice: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(pool_module, "lower_priority", forbidden)
+    monkeypatch.setattr(FakeProcess, "pid", 4711)
+    pool = WorkerPool(lambda: maker, warm=0, busy_nice=7)
+    assert pool.lease(LIMITS, 1, Tenant("p", 9, 9, 1, 1, 1, presses=lambda: True)).process is maker.made[0]
+    pool.close()
 
 
 # --- the tenant's own cap ---------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ def check(text: str) -> None:
     assert len(text) < 20_000
 
 
+@pytest.mark.wasmtime
 @pytest.mark.guarantee("G26")
 def test_a_tool_that_quotes_its_argument_cannot_be_made_to_forge_a_log_record() -> None:
     def find(name: str) -> str:

@@ -6,31 +6,20 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Callable
 
 import pytest
+from tests.support.background import wait_for
 
 from cloche import Runtime, Sandbox, TimedOut, UsedAfterFork
 from cloche.runtime import runtime_core
 from cloche.runtime.fake_link import FakeSource, answer, loop_in_python
 
-BOUND_S = 5.0
-
 
 def runtime_of(source: FakeSource) -> Runtime:
     return Runtime(sources={"process": source})
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    poll = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        poll.wait(0.005)
-    raise AssertionError("it did not happen")
 
 
 def test_a_dropped_sandbox_warns_and_its_worker_is_ended() -> None:

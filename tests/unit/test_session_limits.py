@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.session_frames import done, request, result, send, session_in_cell
 
 from cloche.runtime.cell import LimitHit
 from cloche.runtime.errors import ConfigError, ProtocolError
 from cloche.runtime.framing import encode_frame
 from cloche.runtime.limits import FRAME_ROOM_BYTES, MIB, Limits
 from cloche.runtime.protocol import EngineLimit, GuestLimit
-
-from .test_session import done, request, result, send, session_in_cell
 
 
 def test_limits_held_on_the_other_side_stand_in_the_cell_with_the_hosts_own_bound() -> None:

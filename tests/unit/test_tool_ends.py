@@ -6,51 +6,30 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.support.cell_calls import PATIENCE_S, VALUES, cell_of, sent, wait_for
 
-from cloche import Deny, Limits, Tool, ToolObserver
+from cloche import Deny, Tool, ToolObserver
 from cloche.agents.toolkit.html_text import html_to_text
 from cloche.agents.toolkit.web_tools import read_duckduckgo
 from cloche.runtime.dispatch import CellCalls
-from cloche.runtime.protocol import ToolResult, Wait, Wake, parse_to_worker
+from cloche.runtime.protocol import ToolResult, parse_to_worker
 from cloche.runtime.tool_events import MAX_REFUSED
 from cloche.runtime.tool_loop import ToolLoop
-from cloche.runtime.tools import ToolTable
-from cloche.runtime.values import ValueLimits, decode, encode
-
-PATIENCE_S = 10.0
-VALUES = ValueLimits()
+from cloche.runtime.values import decode
 
 
 @pytest.fixture
 def cell() -> Iterator[Callable[..., CellCalls]]:
     """Makes the calls of a cell whose tools share one thread."""
     loop, pool = ToolLoop(), ThreadPoolExecutor(1)
-
-    def make(*tools: Any, observer: ToolObserver | None = None, **limits: Any) -> CellCalls:
-        return CellCalls(
-            ToolTable(tools),
-            Limits(**limits),
-            context=contextvars.copy_context(),
-            async_runner=loop,
-            threads=lambda: pool,
-            deadline=time.monotonic() + PATIENCE_S,
-            observer=observer,
-        )
-
-    yield make
+    yield lambda *tools, **options: cell_of(loop, pool, tools, **options)
     pool.shutdown()
     loop.close()
-
-
-def sent(*args: object) -> memoryview:
-    kwargs: dict[str, object] = {}
-    return memoryview(encode([list(args), kwargs], VALUES))
 
 
 def called(cell: CellCalls, number: int, name: str, *args: object) -> tuple[bool, object]:
@@ -61,13 +40,7 @@ def called(cell: CellCalls, number: int, name: str, *args: object) -> tuple[bool
 
 def outcomes(cell: CellCalls, count: int) -> list[object]:
     """What the guest hears of its `.aio` calls."""
-    found: list[object] = []
-    while len(found) < count:
-        parsed, parts = parse_to_worker(cell.wait(Wait(timeout_s=PATIENCE_S, any_result=True)), max_bytes=10**9)
-        assert isinstance(parsed, Wake)
-        assert parsed.results, "nothing came in time"
-        found += [decode(part, VALUES) for part in parts]
-    return found
+    return [value for _, _, value in wait_for(cell, count)]
 
 
 def test_no_call_that_waits_for_a_thread_begins_after_a_tool_has_ended_the_cell(

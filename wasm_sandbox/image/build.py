@@ -6,6 +6,7 @@ only the last ones (about ten seconds). The same inputs give the same bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import sys
@@ -54,6 +55,8 @@ def build_image(out: Path | None = None, requirements: Path | None = None, progr
     Raises:
         ImageError: an input cannot be fetched or is refused, or a step failed.
     """
+    if out is not None:
+        _make_folder_of(out)  # before minutes of work for nothing
     cache = cache_dir()
     wheels = fetch_wheels(requirements, cache / "wheels", progress) if requirements else []
     image = on_guest_thread(lambda: _assemble(cache, wheels, progress))
@@ -67,6 +70,15 @@ def build_image(out: Path | None = None, requirements: Path | None = None, progr
         write_atomically(out, image, mode=0o644)
     progress(f"image {path.stem}: {len(image) / 1e6:.1f} MB")
     return out or path
+
+
+def _make_folder_of(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    except OSError as exc:
+        raise ImageError(f"no image can be put at {out} ({exc.strerror}); name another file") from exc
 
 
 def build_untuned(out: Path, progress: Progress = print) -> None:

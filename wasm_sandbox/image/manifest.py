@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
+from typing import Any, cast
 
 from ...runtime.errors import ImageError
+from ...runtime.plain import record
 
 FORMAT = 1
 """Rises when an older reader could misread an image."""
 MANIFEST_SECTION, STDLIB_SECTION = "cloche.manifest", "cloche.stdlib"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Package:
     """A wheel that was baked in."""
 
@@ -22,7 +24,7 @@ class Package:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """Facts about one image, all of them fixed when it was built."""
 
@@ -56,7 +58,7 @@ class Manifest:
     packages: list[Package] = field(default_factory=list[Package])
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode("utf-8")
+        return json.dumps(asdict(cast("Any", self)), sort_keys=True, separators=(",", ":")).encode("utf-8")
 
 
 def parse_manifest(raw: bytes | memoryview) -> Manifest:
@@ -73,5 +75,5 @@ def parse_manifest(raw: bytes | memoryview) -> Manifest:
             )
         packages = [Package(**package) for package in data.pop("packages")]
         return Manifest(packages=packages, **data)
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ImageError("the image's manifest is damaged; run `cloche image build`") from exc

@@ -68,7 +68,8 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) ->
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)  # never through somebody's link
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

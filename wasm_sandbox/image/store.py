@@ -19,6 +19,7 @@ CURRENT = "current"
 """File in the images' folder that names the one in use."""
 PACKAGED = Path(__file__).resolve().parents[1] / "image.wasm"
 _BUILD = "run `cloche image build`"
+_OVERFLOW_UID = 65534
 _OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -30,13 +31,46 @@ def cache_dir() -> Path:
     """
     path = _chosen_cache()
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(path)
     except OSError as exc:
         raise ImageError(
             f"the cache folder {path} cannot be made ({exc.strerror}); set CLOCHE_CACHE to another place"
         ) from exc
     require_private(path)
+    if reason := _loose_above(path):
+        raise ImageError(f"{reason}, so the cache {path} below it can be replaced; set CLOCHE_CACHE to another place")
     return path
+
+
+def _make_private(path: Path) -> None:
+    """`mkdir` gives its mode to the last folder alone; others may come from an empty umask."""
+    for folder in (*reversed(path.parents), path):
+        folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def _loose_above(path: Path) -> str | None:
+    """What is wrong with a folder above: who can write there puts another in place of the one that was checked."""
+    if sys.platform == "win32":
+        return None
+    for above in dict.fromkeys((*path.parents, *path.resolve().parents)):
+        found = above.lstat()
+        mode = found.st_mode
+        if found.st_uid not in (0, os.getuid(), *_unmapped()):
+            return f"{above} belongs to user {found.st_uid}"
+        if stat.S_ISLNK(mode) or mode & stat.S_ISVTX:
+            continue  # a link has no mode; in a sticky folder only owners rename
+        if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())):
+            return f"{above} can be written by other users"
+    return None
+
+
+def _unmapped() -> tuple[int, ...]:
+    """How the owners outside of a container's user namespace look from inside; nobody inside has their rights."""
+    try:
+        everybody = Path("/proc/self/uid_map").read_text(encoding="ascii").split() == ["0", "0", "4294967295"]
+    except OSError:
+        return ()
+    return () if everybody else (_OVERFLOW_UID,)
 
 
 def _chosen_cache() -> Path:
@@ -94,6 +128,18 @@ def find_image() -> Path:
     if current is None:
         raise ImageError(f"there is no image yet; {_BUILD}")
     return current
+
+
+def remedy(path: Path) -> str:
+    """What makes the image at this path good again, as a message says it.
+
+    A build writes into the cache; an image anywhere else would go on being the one in use, and damaged.
+    """
+    if path.absolute() == PACKAGED:
+        return "run `make image` in a checkout, or install cloche again"
+    if path.absolute().parent == _chosen_cache() / "images":
+        return _BUILD
+    return f"build it again with `cloche image build --out {path}`, or name another"
 
 
 def current_image(cache: Path) -> Path | None:

@@ -26,7 +26,7 @@ from ..runtime.advisories import OLD_DAYS, read_list, versions_in_use
 from ..runtime.errors import ClocheError, ConfigError, ImageError
 from ..wasm_sandbox.image.load import load_image
 from ..wasm_sandbox.image.sources import guest_hash
-from ..wasm_sandbox.image.store import cache_dir, find_image
+from ..wasm_sandbox.image.store import cache_dir, find_image, remedy
 
 MIN_PYTHON: Final = (3, 11)
 PROBE_DEADLINE_S: Final = 20.0
@@ -98,7 +98,7 @@ def check_image() -> Iterator[Check]:
     try:
         image = load_image(find_image())
     except ImageError as exc:
-        yield Check("image", False, str(exc), "cloche image build")
+        yield Check("image", False, str(exc))  # it says what to do
     else:
         facts = image.manifest
         yield Check("image", True, f"{image.sha256[:16]} at {image.path}")
@@ -107,7 +107,7 @@ def check_image() -> Iterator[Check]:
             "guest",
             fresh,
             f"CPython {facts.python}, Pyodide {facts.pyodide}{'' if fresh else '; made for another version of cloche'}",
-            None if fresh else "cloche image build",
+            None if fresh else remedy(image.path),
         )
     try:
         folder = cache_dir()

@@ -70,7 +70,7 @@ def _try_cells() -> list[Check]:
         try:
             prepare(isolation)
         except ImageError as exc:
-            checks.append(Check(f"cell ({isolation})", False, str(exc), "cloche image build"))
+            checks.append(Check(f"cell ({isolation})", False, str(exc)))
         else:
             checks.append(check_cell(isolation))
     return [*checks, check_deno_cell()]

@@ -11,7 +11,6 @@ from ..runtime.errors import ClocheError
 from .terminal import escape_controls, write_text
 
 _ADVICE: Final = {
-    "image": "`cloche doctor` shows what was looked for; `cloche image build` makes an image.",
     "timed_out": "Give it more time with --deadline SECONDS, or let the code do less.",
     "out_of_memory": "Raise --memory-mb, or let the code hold less at once.",
     "pool_exhausted": "Other sandboxes hold every worker; try again later.",

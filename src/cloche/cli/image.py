@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -30,7 +31,9 @@ def build(
         Path | None,
         typer.Option("--with", help="Bake in the hash-pinned pure-Python wheels of this requirements file."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Put a copy of the image here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Put a copy of the image here; missing folders are made.")
+    ] = None,
     compile_now: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Compile it for this machine as well.")
     ] = True,
@@ -96,7 +99,7 @@ def verify_(
     lines = [f"{image.path}: sound, sha256 {image.sha256}"]
     lines += [f"{entry.path} {entry.problem}; it will be compiled again" for entry in damaged]
     if stale:
-        lines.append("its guest package is not this version's; run `cloche image build`")
+        lines.append(f"its guest package is not this version's; {store.remedy(image.path)}")
     _print({**_described(image), "stale": stale, "damaged": [str(e.path) for e in damaged]}, "\n".join(lines), as_json)
     if stale or damaged:
         raise typer.Exit(1)
@@ -170,8 +173,10 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def _known_images(cache: Path) -> list[Path]:
+    """The one that `CLOCHE_IMAGE` names, the packaged one and those in the cache; each once."""
+    chosen = os.environ.get("CLOCHE_IMAGE")
     packaged = [store.PACKAGED] if store.PACKAGED.is_file() else []
-    return packaged + store.images(cache)
+    return list(dict.fromkeys([*([Path(chosen)] if chosen else []), *packaged, *store.images(cache)]))
 
 
 def _used() -> Path | None:
