@@ -6,12 +6,14 @@
 const CHUNK = 8192;
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const encoder = new TextEncoder();
+/** Takes any list of numbers; a spread would run the iterator instead. */
+const fromCharCodes = String.fromCharCode.apply.bind(String.fromCharCode, undefined) as (units: unknown) => string;
 
 /** The byte string of these bytes. */
 export function toByteString(bytes: Uint8Array): string {
   let text = "";
   for (let at = 0; at < bytes.length; at += CHUNK) {
-    text += String.fromCharCode(...bytes.subarray(at, at + CHUNK));
+    text += fromCharCodes(bytes.subarray(at, at + CHUNK));
   }
   return text;
 }

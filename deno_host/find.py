@@ -17,12 +17,14 @@ from ..runtime.errors import ConfigError
 
 TESTED = (2, 9)
 """Major and minor release that the flags and the jail were made for."""
+_V8_FLAGS = "--stack-size=60000,--no-wasm-deopt,--wasm-num-compilation-tasks=1"
+"""The reasons stand in docs/design/deno.md."""
 FLAGS = (
     "run", "--quiet", "--no-config", "--no-lock", "--no-prompt", "--no-remote", "--no-npm", "--cached-only",
-    "--v8-flags=--disallow-code-generation-from-strings,--stack-size=60000,--wasm-tiering-budget=200000000",
+    f"--v8-flags=--disallow-code-generation-from-strings,{_V8_FLAGS}",
 )  # fmt: skip
 """No `--allow-*`: no permission at all."""
-FFI_FLAGS = (*FLAGS[:-1], "--v8-flags=--stack-size=60000,--wasm-tiering-budget=200000000")
+FFI_FLAGS = (*FLAGS[:-1], f"--v8-flags={_V8_FLAGS}")
 """A guest with JavaScript may make code from strings: Pyodide's `run_js` does, and `import()` could anyway."""
 ENVIRONMENT = {"DENO_DIR": "/proc/nonexistent", "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
 """Constants of ours: without a place for its cache, which need not exist, Deno does not start."""

@@ -4,14 +4,15 @@
  * The first length counts everything after itself. Nothing is allocated before its length was checked.
  */
 
-import { concat } from "./bytes.ts";
+import { toByteString } from "./bytes.ts";
 import { HostError } from "./host_error.ts";
 import { MAX_ATTACHMENTS, MAX_HEADER_BYTES, MAX_REQUEST_BYTES } from "./protocol.gen.ts";
 
 /** Bytes before the header. */
 export const PREFIX_BYTES = 8;
 const decoder = new TextDecoder("utf-8", { fatal: true });
-const encoder = new TextEncoder();
+const SHORT_HEADER_BYTES = 1024;
+const NOT_PLAIN = /[\x7f-\uffff]/, ALL_NOT_PLAIN = /[\x7f-\uffff]/g;
 
 /** Refuse a frame by its two lengths alone. Throws HostError. */
 export function checkLengths(length: number, headerLength: number, maxBytes = MAX_REQUEST_BYTES): void {
@@ -34,11 +35,19 @@ export function splitFrame(frame: Uint8Array): { header: string; area: Uint8Arra
 
 /** The text of a header. Throws HostError. */
 export function decodeHeader(bytes: Uint8Array): string {
+  if (bytes.length <= SHORT_HEADER_BYTES && isAscii(bytes)) return toByteString(bytes); // nearly all, and faster
   try {
     return decoder.decode(bytes);
   } catch {
     throw new HostError("a header is not UTF-8");
   }
+}
+
+function isAscii(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at++) {
+    if ((bytes[at] ?? 0) > 0x7f) return false;
+  }
+  return true;
 }
 
 /** The attachments, without copying. They must fill the area exactly. Throws HostError. */
@@ -52,17 +61,24 @@ export function splitAttachments(area: Uint8Array, lengths: readonly number[]): 
 
 /** A frame from a header that lists its attachments' lengths. */
 export function buildFrame(header: object, parts: readonly Uint8Array[] = []): Uint8Array {
-  const raw = encoder.encode(asciiJson(header));
+  const text = asciiJson(header);
   const body = parts.reduce((sum, part) => sum + part.length, 0);
-  const prefix = new DataView(new ArrayBuffer(PREFIX_BYTES));
-  prefix.setUint32(0, 4 + raw.length + body, true);
-  prefix.setUint32(4, raw.length, true);
-  return concat([new Uint8Array(prefix.buffer), raw, ...parts]);
+  const frame = new Uint8Array(PREFIX_BYTES + text.length + body);
+  const prefix = new DataView(frame.buffer, 0, PREFIX_BYTES);
+  prefix.setUint32(0, 4 + text.length + body, true);
+  prefix.setUint32(4, text.length, true);
+  let end = PREFIX_BYTES;
+  for (let at = 0; at < text.length; at++) frame[end++] = text.charCodeAt(at);
+  for (const part of parts) {
+    frame.set(part, end);
+    end += part.length;
+  }
+  return frame;
 }
 
 /** Compact JSON in ASCII, as the other engine's relay writes it. */
 export function asciiJson(value: unknown): string {
-  return JSON.stringify(value).replaceAll(/[\x7f-\uffff]/g, (unit) => {
-    return "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0");
-  });
+  const text = JSON.stringify(value);
+  if (!NOT_PLAIN.test(text)) return text;
+  return text.replaceAll(ALL_NOT_PLAIN, (unit) => "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0"));
 }

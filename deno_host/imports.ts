@@ -59,13 +59,20 @@ function importFunction(name: string, box: Box, fail: Fail): (...args: Wasm[]) =
 }
 
 function bridgeFunction(name: string, bridge: Bridge, fail: Fail): (...args: Wasm[]) => Wasm | void {
-  const functions: Readonly<Record<string, (...args: Wasm[]) => Wasm | void>> = {
-    call: (message, length) => bridge.call(Number(message) >>> 0, Number(length) >>> 0),
-    fetch: (target) => bridge.fetch(Number(target) >>> 0),
-  };
-  const found = functions[name];
-  if (found === undefined) throw new TypeError(`the image asks for host.${name}`);
-  return guarded(found, fail);
+  switch (name) {
+    case "call": // on the way of every message: written out, because collected arguments cost
+      return (message, length) => {
+        try {
+          return bridge.call(Number(message) >>> 0, Number(length) >>> 0);
+        } catch (error) {
+          return fail(error);
+        }
+      };
+    case "fetch":
+      return guarded((target) => bridge.fetch(Number(target) >>> 0), fail);
+    default:
+      throw new TypeError(`the image asks for host.${name}`);
+  }
 }
 
 /** wasm must never see an exception of the host: its own handlers for C++ and longjmp would catch it. */

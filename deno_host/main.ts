@@ -8,20 +8,14 @@ import { FileSystem } from "./fs_system.ts";
 import { Guest } from "./guest.ts";
 import { emptyRealm } from "./harden.ts";
 import { HostError } from "./host_error.ts";
-import { CLOCKS, die, readExactly } from "./platform.ts";
+import { CLOCKS, cpuS, die, readExactly } from "./platform.ts";
 import { EXIT_NO_GUEST } from "./protocol.gen.ts";
-import { rehearseHost } from "./rehearsal.ts";
 import { GuestHost } from "./relay.ts";
 import type { Inbox } from "./ring.ts";
 import { channelOf, sayHello, startReader } from "./wire.ts";
+import { warmUp } from "./warm_up.ts";
 import { World } from "./world.ts";
 
-/** Nobody wants this worker yet: it is a warm one, and rehearses. A cold one hears `start` within a millisecond. */
-const REHEARSE_AFTER_MS = 20;
-/** Cells of wasm_sandbox/guest/rehearsal.py. */
-const REHEARSALS = 8;
-/** V8 optimises what the rehearsals made hot on another thread; the first run of that code is slow again. */
-const OPTIMISED_AFTER_MS = 800;
 /** Cap until `start` brings the tenant's own. */
 const WARM_MEMORY_BYTES = 256 * 1024 * 1024;
 /** Replaced by `start`, as are the quotas of 0 files, before any code of a tenant runs. */
@@ -60,9 +54,7 @@ function makeHost({ boot, module, memory, stdlib }: Assets, inbox: Inbox): Guest
 
 function serve(image: string, host: GuestHost, inbox: Inbox): never {
   sayHello(image);
-  if (!inbox.comesWithin(REHEARSE_AFTER_MS)) rehearseHost();
-  for (let number = 0; number < REHEARSALS && !inbox.comesWithin(0); number++) host.rehearse(number);
-  if (!inbox.comesWithin(OPTIMISED_AFTER_MS)) host.rehearse();
+  warmUp(host, (timeoutMs) => inbox.comesWithin(timeoutMs), cpuS);
   for (;;) host.handle(inbox.readRequest());
 }
 

@@ -6,6 +6,8 @@
 import { HostError } from "./host_error.ts";
 import { type Schema, TO_WORKER, type ToWorker } from "./protocol.gen.ts";
 
+type Fields = Readonly<Record<string, Schema>>;
+
 /** The frame that this JSON text describes. Throws HostError, which names the place and quotes nothing. */
 export function parseToWorker(text: string): ToWorker {
   return parseTagged(text, TO_WORKER) as ToWorker; // checked field by field just now
@@ -20,35 +22,38 @@ export function parseTagged(text: string, kinds: typeof TO_WORKER): object {
     throw new HostError("bad frame: no JSON");
   }
   if (!isObject(data)) throw new HostError("bad frame: not an object");
-  const { type, ...fields } = data;
+  const { type } = data;
   if (typeof type !== "string" || !Object.hasOwn(kinds, type)) throw new HostError("bad frame: unknown type");
-  checkFields(fields, kinds[type] ?? {}, type);
+  checkFields(data, kinds[type] ?? {}, type, 1);
   return data;
 }
 
-function checkFields(data: Record<string, unknown>, schemas: Readonly<Record<string, Schema>>, place: string): void {
+/** `more`: fields that stand in no schema and were read already. Places become text only when they are told. */
+function checkFields(data: Record<string, unknown>, schemas: Fields, place: string, more = 0): void {
   const names = Object.keys(schemas);
-  if (Object.keys(data).length !== names.length || !names.every((name) => Object.hasOwn(data, name))) {
-    throw new HostError(`bad frame: wrong fields at ${place}`);
+  if (Object.keys(data).length !== names.length + more) throw new HostError(`bad frame: wrong fields at ${place}`);
+  for (const name of names) {
+    const schema = schemas[name];
+    if (schema === undefined || !Object.hasOwn(data, name)) throw new HostError(`bad frame: wrong fields at ${place}`);
+    check(data[name], schema, place, name);
   }
-  for (const [name, schema] of Object.entries(schemas)) check(data[name], schema, `${place}.${name}`);
 }
 
-function check(value: unknown, schema: Schema, place: string): void {
+function check(value: unknown, schema: Schema, place: string, name: string): void {
   switch (schema.kind) {
     case "nullable":
-      if (value !== null) check(value, schema.of, place);
+      if (value !== null) check(value, schema.of, place, name);
       return;
     case "array":
-      if (!Array.isArray(value) || value.length > (schema.longest ?? Infinity)) throw wrong(place);
-      for (const item of value) check(item, schema.of, place);
+      if (!Array.isArray(value) || value.length > (schema.longest ?? Infinity)) throw wrong(place, name);
+      for (let index = 0; index < value.length; index++) check(value[index], schema.of, place, name);
       return;
     case "record":
-      if (!isObject(value)) throw wrong(place);
-      checkFields(value, schema.fields, place);
+      if (!isObject(value)) throw wrong(place, name);
+      checkFields(value, schema.fields, `${place}.${name}`);
       return;
     default:
-      if (!fits(value, schema)) throw wrong(place);
+      if (!fits(value, schema)) throw wrong(place, name);
   }
 }
 
@@ -77,8 +82,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function wrong(place: string): HostError {
-  return new HostError(`bad frame: wrong value at ${place}`);
+function wrong(place: string, name: string): HostError {
+  return new HostError(`bad frame: wrong value at ${place}.${name}`);
 }
 
 /** Closes a switch: the compiler proves that nothing comes here. */

@@ -5,12 +5,13 @@
  * adds what only it knows: CPU time, memory, artifacts, the file system.
  */
 
-import { toByteString } from "./bytes.ts";
+import { concat } from "./bytes.ts";
 import { FsError } from "./errno.ts";
-import { asciiJson, buildFrame, PREFIX_BYTES, splitAttachments, splitFrame } from "./framing.ts";
+import { asciiJson, buildFrame, splitAttachments, splitFrame } from "./framing.ts";
 import type { FileSystem } from "./fs_system.ts";
 import { type Guest, Refused, Trapped } from "./guest.ts";
 import { HostError } from "./host_error.ts";
+import { kindOf } from "./kinds.ts";
 import {
   type ArtifactInfo,
   type Done,
@@ -28,11 +29,11 @@ const ARTIFACT_FOLDER = "/out";
 /** Of all paths in one header, as JSON: half of what a header may have. The files of further ones are left out. */
 const ARTIFACT_PATH_BYTES = 256 * 1024;
 const MIB = 1024 * 1024;
-const ONE_WAY = ["output", "tool_start", "tool_cancel", "guest_limit", "result"].map((kind) => `{"type":"${kind}"`);
-const WAIT = `{"type":"wait"`;
-const QUESTIONS = [`{"type":"tool_call"`, WAIT];
-const LONGEST_START = 32;
+/** A result up to this size goes out with the `done` that follows: one write here, one waking of the host. */
+const HELD_BYTES = 64 * 1024;
 const encoder = new TextEncoder();
+const NOTHING = new Uint8Array(0);
+const UNREADABLE = buildFrame({ attachments: [] });
 
 /** The interpreter as the relay uses it: the default one, or the full Pyodide (ffi_guest.ts). */
 export interface Interpreter extends Pick<Guest, "enter" | "hostCall" | "limitMemory" | "memoryRefused"> {
@@ -62,6 +63,10 @@ type Cell = Generator<Uint8Array, void, Uint8Array>;
 /** Serves the host's requests with one guest. */
 export class GuestHost {
   #open = false;
+  /** Nobody hears the guest: it rehearses. */
+  #private = false;
+  /** The result and what was said after it, while nothing else is. */
+  #held: Uint8Array[] = [];
 
   constructor(
     private readonly guest: Interpreter,
@@ -121,6 +126,14 @@ export class GuestHost {
     this.guest.enter(buildFrame({ type: "noop", number, attachments: [] }));
   }
 
+  /** Let the guest say something in private, because its rehearsals never come here: it has a word ready for a frame
+   * that it cannot read. */
+  rehearseBridge(): void {
+    this.#private = true;
+    this.guest.enter(UNREADABLE);
+    this.#private = false;
+  }
+
   // --- requests
 
   #start(request: Start, frame: Uint8Array): void {
@@ -140,7 +153,7 @@ export class GuestHost {
     this.guest.memoryRefused = 0;
     const started = this.channel.cpuS();
     let idle = this.guest.enter(frame);
-    while (idle.length > 0) idle = this.guest.enter(yield onlyWait(idle));
+    while (idle.length > 0) idle = this.guest.enter(yield this.#question(idle));
     const cpuS = Math.max(this.channel.cpuS() - started, 0);
     this.#tellRefused();
     const { found, parts, dropped } = this.#artifacts(marker, request.artifacts, request.artifact_bytes);
@@ -178,7 +191,7 @@ export class GuestHost {
 
   #tellLimit(limit: EngineLimit["limit"], used: number): void {
     const told: EngineLimit = { type: "engine_limit", limit, used, attachments: [] };
-    this.channel.send(buildFrame(told));
+    this.#send(buildFrame(told));
   }
 
   /** Files under /out that are new or changed since the marker, as many as the caps allow, and how many are left out. */
@@ -205,36 +218,43 @@ export class GuestHost {
   #end(header: Ready | Done | FileDone, parts: readonly Uint8Array[] = []): void {
     this.#open = false;
     this.channel.finish();
-    this.channel.send(buildFrame(header, parts));
+    this.#send(buildFrame(header, parts));
+    this.#sendHeld();
+  }
+
+  /** Behind a result that is held back; otherwise at once. */
+  #send(frame: Uint8Array): void {
+    if (this.#held.length > 0) this.#held.push(frame);
+    else this.channel.send(frame);
+  }
+
+  #sendHeld(): void {
+    const frames = this.#held;
+    if (frames.length === 0) return;
+    this.#held = [];
+    const size = frames.reduce((sum, frame) => sum + frame.length, 0);
+    if (size <= 2 * HELD_BYTES) this.channel.send(concat(frames));
+    else frames.forEach((frame) => this.channel.send(frame));
   }
 
   // --- the guest's side
 
   /** A message of the guest: a frame of one of its own types, passed on as it is. */
   #hostCall(message: Uint8Array): Uint8Array {
-    if (!this.#open || !isOneFrame(message)) throw new Refused();
-    if (startsWith(message, ONE_WAY)) {
-      this.channel.send(message);
-      return new Uint8Array(0);
-    }
-    if (startsWith(message, QUESTIONS)) return this.channel.ask(message);
-    throw new Refused();
+    const kind = kindOf(message);
+    if (kind !== undefined && this.#private) return NOTHING;
+    if (kind === undefined || !this.#open) throw new Refused();
+    this.#sendHeld();
+    if (kind === "tool_call" || kind === "wait") return this.channel.ask(message);
+    if (kind === "result" && message.length <= HELD_BYTES) this.#held.push(message);
+    else this.channel.send(message);
+    return NOTHING;
   }
-}
 
-/** An idle guest may only wait: anything else is a broken guest. */
-function onlyWait(idle: Uint8Array): Uint8Array {
-  if (isOneFrame(idle) && startsWith(idle, [WAIT])) return idle;
-  throw new Trapped("the guest's entry function returned something that is no `wait`");
-}
-
-/** By its own length. Behind the first of two frames in one message a guest could hide what only a worker may say. */
-function isOneFrame(message: Uint8Array): boolean {
-  if (message.length < PREFIX_BYTES) return false;
-  return new DataView(message.buffer, message.byteOffset, 4).getUint32(0, true) === message.length - 4;
-}
-
-function startsWith(message: Uint8Array, starts: readonly string[]): boolean {
-  const text = toByteString(message.subarray(PREFIX_BYTES, PREFIX_BYTES + LONGEST_START));
-  return starts.some((start) => text.startsWith(start));
+  /** An idle guest may only wait: anything else is a broken guest. */
+  #question(idle: Uint8Array): Uint8Array {
+    if (kindOf(idle) !== "wait") throw new Trapped("the guest's entry function returned something that is no `wait`");
+    this.#sendHeld();
+    return idle;
+  }
 }

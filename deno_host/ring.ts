@@ -14,6 +14,16 @@ const STATES = { unread: 0, idle: 1, sent: 2, busy: 3 } as const;
 const READER_START_MS = 30_000;
 const SIGINT = 2;
 
+/** What the reader has to know; `ring` has the words first, then the bytes. */
+export interface Setup {
+  readonly ring: SharedArrayBuffer;
+  readonly cells: typeof CELLS;
+  readonly states: typeof STATES;
+  readonly memory: SharedArrayBuffer;
+  readonly flagAt: number;
+  readonly signal: number;
+}
+
 /** The host closed stdin. */
 export class HostGone extends Error {}
 
@@ -29,7 +39,7 @@ export class Inbox {
   }
 
   /** The message that sets the reader to work. */
-  get setup(): object {
+  get setup(): Setup {
     return {
       ring: this.#shared,
       cells: CELLS,

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.deno_process import DENO_FLAGS, INTERRUPT, LIMITS, DenoProcess, Ended, started
+from tests.support.deno_process import INTERRUPT, LIMITS, DenoProcess, Ended, started
 
+from cloche.deno_host.find import FLAGS
 from cloche.deno_host.npm import deno_executable
 from cloche.runtime import protocol, values
 from cloche.runtime.watch import cpu_seconds
@@ -286,7 +287,7 @@ def test_two_processes_with_one_seed_draw_alike_and_with_two_they_do_not(assets:
 def test_the_realm_has_no_way_out_once_it_was_emptied() -> None:
     done = subprocess.run(
         [
-            str(deno_executable()), "run", *DENO_FLAGS, "--v8-flags=--disallow-code-generation-from-strings",
+            str(deno_executable()), *FLAGS[:-1], "--v8-flags=--disallow-code-generation-from-strings",
             str(ROOT / "tests" / "support" / "hardened_realm.ts"),
         ],
         env={"NO_COLOR": "1"},
