@@ -23,13 +23,20 @@ from .errors import ClocheError, PoolExhausted, ProtocolError, UsedAfterFork, Wo
 from .limits import Limits
 from .links import FrameSink
 from .protocol import PROTOCOL_VERSION, Hello, parse_from_worker
-from .watch import cpu_exceeded, memory_exceeded
+from .watch import cpu_exceeded, cpu_seconds, memory_exceeded
 
 HELLO_BYTES = 16 * 1024
 """Bound of the first frame; `frame_bytes` takes its place when the worker is leased."""
 RETRY_AFTER_S = 0.5
 DEATH_NOTICE_S = 1.0
 """A worker whose channel closed is killed; the news of its death takes less than a millisecond."""
+
+TOLD_IN_A_ROW, BREATH_S = 16, 0.0002
+"""After so many frames that want no answer this thread sleeps for a moment. A worker that sends them without end would
+else keep the interpreter's lock in it, and every other thread of the host 5 ms late at each step. A guest's output
+comes in few frames."""
+ASKING_CPU_S = 0.0005
+"""A question is on its way while its worker still goes to sleep; some 0.05 ms when it was measured."""
 
 
 _SIGXCPU, _SIGSYS = (getattr(signal, name, 0) for name in ("SIGXCPU", "SIGSYS"))  # not on Windows
@@ -96,6 +103,12 @@ class ProcessLink:
         """Of the request that runs, modulo 256; the worker counts the same way."""
         self.requests = 0
         """How many have begun, `wait_hello` included."""
+        self._asked_at: tuple[FrameSink, float] | None = None
+        """Who answers a frame now, and the worker's CPU time when that began."""
+        self._waited_cpu_s = 0.0
+        """CPU time that the worker used while it waited for answers, in this request; see `waited_cpu_s`."""
+        self._told = 0
+        """Frames in a row that wanted no answer."""
         self.cpu_allowed_s: float | None = None
         """What the kernel ends the worker for; set when it is leased."""
         self._verdict: ClocheError | None = None
@@ -126,6 +139,14 @@ class ProcessLink:
     def serving(self) -> bool:
         """True while a request runs."""
         return self._serving
+
+    def waited_cpu_s(self, now_s: float) -> float:
+        """CPU seconds that the worker used in this request while it said that it waits for its host. An honest one
+        needs next to none. `now_s`: what it has used in all."""
+        asked, total = self._asked_at, self._waited_cpu_s
+        if asked is not None and getattr(asked[0], "asked", False):
+            total += max(0.0, now_s - asked[1])
+        return total
 
     @property
     def gone(self) -> bool:
@@ -173,9 +194,12 @@ class ProcessLink:
         try:
             self._send(frame)
             while not on_frame.finished:
-                answer = on_frame(self._read())
+                answer = self._answer(self._read(), on_frame)
                 if answer is not None:
+                    self._told = 0
                     self._send(answer)
+                else:
+                    self._breathe()
             if self._reader.pending:
                 raise ProtocolError("the worker spoke after the end of the request")
         except ProtocolError:
@@ -183,6 +207,27 @@ class ProcessLink:
             raise
         finally:
             self._end()
+
+    def _answer(self, frame: bytes, on_frame: FrameSink) -> bytes | None:
+        """What `on_frame` says to it. CPU time that the worker uses meanwhile is noted, if it had asked for that."""
+        pid = self.pid
+        before_s = None if pid is None else cpu_seconds(pid)
+        if pid is None or before_s is None:
+            return on_frame(frame)
+        self._asked_at = on_frame, before_s
+        try:
+            answer = on_frame(frame)
+        finally:
+            self._asked_at = None
+        if answer is not None:
+            used_s = (cpu_seconds(pid) or before_s) - before_s
+            self._waited_cpu_s += max(0.0, used_s - ASKING_CPU_S)
+        return answer
+
+    def _breathe(self) -> None:
+        self._told += 1
+        if self._told % TOLD_IN_A_ROW == 0:
+            time.sleep(BREATH_S)
 
     def interrupt(self) -> None:
         with self._gate:
@@ -227,6 +272,7 @@ class ProcessLink:
             if self._closed:
                 raise WorkerCrashed("the worker was closed", exit_status=self.exit_status)
             self._serving = True
+            self._waited_cpu_s = 0.0
             self._number = (self._number + 1) & 255
             self.requests += 1
 

@@ -18,14 +18,21 @@ from ..wasm_sandbox.jail.rlimits import data_bytes
 from .errors import ClocheError, LimitExceeded, OutOfMemory, ProtocolError
 from .limits import MIB, Limits
 from .niceness import Burner, lower_priority
+from .plain import record
 
 PERIOD_S = 0.1
-"""A worker can be over its cap for this long. A look takes some 20 µs for each worker."""
+"""A worker can be over its cap for this long. A look takes less than 0.1 ms for each worker."""
 SHARED_BYTES = 64 * MIB
 """Resident pages of files: code and the image. 26 MiB when it was measured."""
 IDLE_CPU_S = 1.0
 """What a worker may burn between two requests. An honest one burns nothing then."""
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+WAITING_CPU_S = 2.0
+"""What it may burn in one request while it waits for answers of its host. V8 compiles in the background meanwhile."""
+MOST_THREADS = 256
+"""Of one worker. One of the engine "wasmtime" has two and can make no third; V8 and Tokio stay far below this, whatever
+the machine. Threads are numbers, and the machine has 32,768 of them or so for everybody."""
+_STATUS_BYTES = 64 * 1024
+"""Most is 2 KiB; a host of many groups has a long line of them before what is looked for."""
 
 
 class Watchable(Protocol):
@@ -42,6 +49,10 @@ class Watchable(Protocol):
     @property
     def requests(self) -> int:
         """How many have begun."""
+        ...
+
+    def waited_cpu_s(self, now_s: float) -> float:
+        """CPU seconds that it used in this request while it said that it waits."""
         ...
 
     @property
@@ -61,7 +72,7 @@ class Watchable(Protocol):
 
 def can_watch() -> bool:
     """False where the kernel does not tell."""
-    return cpu_seconds(os.getpid()) is not None and memory_bytes(os.getpid()) is not None
+    return cpu_seconds(os.getpid()) is not None and footprint(os.getpid()) is not None
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -74,17 +85,58 @@ def cpu_seconds(pid: int) -> float | None:
         return None
 
 
-def memory_bytes(pid: int) -> int | None:
-    """Resident memory of the process; None where it is gone or the system does not tell."""
+@record
+class Footprint:
+    """What a process takes from the machine."""
+
+    memory_bytes: int
+    """Resident, swapped out, and its page tables: the kernel counts those for no limit of a process, and pages that
+    were only read fill them without being resident."""
+    threads: int
+
+
+def footprint(pid: int) -> Footprint | None:
+    """Of the process; None where it is gone or the system does not tell."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read(200).split()[1]) * _PAGE_BYTES
+        text = _status(f"/proc/{pid}")
+        threads = _field(text, b"Threads")
+        if threads > MOST_THREADS:
+            return Footprint(0, threads)
+        kibibytes = _kibibytes(text)
+        if kibibytes is None:
+            kibibytes = _kibibytes_of_others(pid)
+        return Footprint(kibibytes * 1024, threads)
     except (OSError, IndexError, ValueError):
         return None
 
 
+def _kibibytes_of_others(pid: int) -> int:
+    """Where the first thread has ended: any other that can still run has the memory. Some end while this looks."""
+    found = 0
+    for name in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            found = max(found, _kibibytes(_status(f"/proc/{pid}/task/{name}")) or 0)
+    return found
+
+
+def _status(folder: str) -> bytes:
+    with open(f"{folder}/status", "rb") as file:
+        return file.read(_STATUS_BYTES)
+
+
+def _kibibytes(text: bytes) -> int | None:
+    """What a thread's status says of its memory; None for one that has ended."""
+    if b"\nVmRSS:" not in text:
+        return None
+    return sum(_field(text, name) for name in (b"VmRSS", b"VmSwap", b"VmPTE"))
+
+
+def _field(text: bytes, name: bytes) -> int:
+    return int(text.split(b"\n" + name + b":", 1)[1].split(None, 1)[0])
+
+
 def memory_cap(limits: Limits) -> int:
-    """Bytes that a worker of these limits may have resident."""
+    """Bytes that a worker of these limits may take from the machine."""
     return SHARED_BYTES + data_bytes(limits.memory_mb * MIB, limits.file_bytes, limits.value_bytes)
 
 
@@ -173,16 +225,21 @@ class _Watched:
         pid = self.link.pid
         if pid is None:
             return False
-        error = self._memory_error(pid) or self._cpu_error(pid)
+        error = self._size_error(pid) or self._cpu_error(pid)
         if error is None:
             return False
         with contextlib.suppress(OSError):
             self.link.condemn(error)
         return True
 
-    def _memory_error(self, pid: int) -> ClocheError | None:
-        used = memory_bytes(pid)
-        if used is None or used <= self._memory_cap:
+    def _size_error(self, pid: int) -> ClocheError | None:
+        seen = footprint(pid)
+        if seen is None:
+            return None
+        if seen.threads > MOST_THREADS:
+            return ProtocolError(f"the worker has {seen.threads} threads, an honest one never {MOST_THREADS}")
+        used = seen.memory_bytes
+        if used <= self._memory_cap:
             return None
         message = f"the worker has {used // MIB} MiB in memory, its cap is {self._memory_cap // MIB} MiB"
         return OutOfMemory(message, limit="memory_mb", used=used / MIB, allowed=self._memory_cap / MIB)
@@ -200,6 +257,8 @@ class _Watched:
         used = now_s - self._cpu_mark_s
         if not state[0]:
             return ProtocolError("the worker burns CPU while no request runs") if used > IDLE_CPU_S else None
+        if self.link.waited_cpu_s(now_s) > WAITING_CPU_S:
+            return ProtocolError("the worker burns CPU while it says that it waits for its host")
         return cpu_exceeded(used, self._cpu_allowed_s) if used > self._cpu_allowed_s else None
 
     def _step_back(self, pid: int) -> None:

@@ -28,7 +28,7 @@ class Start:
 
     exhibits: Exhibits
     arguments: tuple[str, ...]
-    """Behind the program's name."""
+    """Behind the program's name. The last is the script to run, in the exhibits' folder of scripts."""
     environment: dict[str, str]
 
 
@@ -81,8 +81,10 @@ class Launcher(Server):
             permission = None if self._permission is None else socket.socket(fileno=self._permission.detach())
             kept = _take_standard_streams(frames, control, permission)
             self._jail.seal(kept)
-            program = self._start.exhibits.program
-            os.execve(program, [program, *self._start.arguments], self._start.environment)  # noqa: S606  # found by us
+            seen = self._jail.seen or self._start.exhibits
+            *arguments, script = self._start.arguments
+            command = [seen.program, *arguments, os.path.join(seen.scripts, os.path.basename(script))]
+            os.execve(seen.program, command, self._start.environment)  # noqa: S606  # found by us
         except OSError as exc:
             os.write(2, f"{type(exc).__name__}: {exc}".encode()[:LAST_WORDS_BYTES])
         finally:

@@ -300,6 +300,7 @@ def test_a_worker_loads_nothing_heavy_and_nothing_of_the_host(unjailed: ForkServ
     assert {name for name in modules if name.startswith("cloche.runtime.")} == {
         "cloche.runtime.errors",
         "cloche.runtime.framing",
+        "cloche.runtime.plain",
     }
 
 

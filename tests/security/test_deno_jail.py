@@ -22,6 +22,8 @@ from cloche.runtime.deno_link import DenoLink
 from cloche.runtime.deno_maker import LAUNCHER, RANDOM
 from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.interpreter import WorkerProgram
+from cloche.runtime.limits import Limits
+from cloche.runtime.watch import WorkerWatch
 from cloche.wasm_sandbox.deno_launcher import Start, encode_start
 from cloche.wasm_sandbox.jail import report
 from cloche.wasm_sandbox.jail.deno_profile import Exhibits
@@ -53,6 +55,7 @@ ATTACKS = {
     "outlive": "refused",
     "own_signals": "refused",
     "descriptors": "refused",
+    "limit_by_odd_pointer": "refused",
 }
 CONTROL_MAY_FAIL = {"exec_deno"}
 """It starts another program, which then says something else."""
@@ -74,8 +77,10 @@ class Place:
             WorkerProgram((encode_start(start),), LAUNCHER), without=without, entry=LAUNCHER, link=DenoLink
         )
 
-    def attack(self, what: str) -> str:
+    def attack(self, what: str, watch: WorkerWatch | None = None) -> str:
         link = self.server.start_worker()
+        if watch is not None:
+            watch.add(link, Limits())
         frames: socket.socket = getattr(link, "_frames")  # noqa: B009  # bytes that are no frames
         frames.settimeout(BOUND_S)
         try:
@@ -135,6 +140,18 @@ def test_the_attack_succeeds_without_the_jail(bare: Place, aims: dict[str, str],
         pytest.skip("without root the kernel refuses this by itself")
     assert bare.attack(aimed(what, aims)).startswith("GAINED")
     Path("/tmp/pwned-deno-jail").unlink(missing_ok=True)
+
+
+@pytest.mark.guarantee("G34")
+def test_a_worker_with_thousands_of_threads_is_ended_from_outside(jailed: Place, bare: Place) -> None:
+    """No limit of the kernel counts the threads of one process; all the machine has is some 32,768 of them."""
+    assert bare.attack("threads 1000") == "GAINED gained 1000 threads"
+    watch = WorkerWatch()
+    try:
+        assert jailed.attack("threads 200", watch) == "GAINED gained 200 threads"
+        assert jailed.attack("threads 1000", watch) == ""
+    finally:
+        watch.close()
 
 
 def test_a_jailed_deno_runs_and_sees_nothing_of_its_host(jailed: Place) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.support.ordinary_user import NOBODY, missing_user, run_as_nobody
 
-SUPPORT = Path(__file__).resolve().parent.parent / "support"
-NOBODY = 65534
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="only root can become somebody else on Linux"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="only root can become somebody else on Linux"
+    ),
+    pytest.mark.skipif(missing_user(NOBODY) is not None, reason=f"{missing_user(NOBODY)}"),
+]
 
 SANDBOX = """
 import dataclasses, json, os, sys
@@ -24,16 +25,6 @@ with Runtime() as runtime, runtime.sandbox() as box:
     print(json.dumps({"uid": os.getuid(), "value": box.run("sum(range(10))").value,
                       "walls": {wall.name: wall.active for wall in runtime.walls()}}))
 """
-
-
-def run_as_nobody(root: Path, home: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    os.chown(home, NOBODY, NOBODY)
-    folders = {str(root), sys.prefix, sys.base_prefix, str(home)}
-    environ = {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/tmp", **variables}
-    return subprocess.run(
-        [sys.executable, str(SUPPORT / "as_nobody.py"), ":".join(sorted(folders)), sys.executable, *command],
-        env=environ, cwd="/", capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
 
 
 def test_every_test_of_the_jail_passes_for_an_ordinary_user(root: Path, tmp_path: Path) -> None:

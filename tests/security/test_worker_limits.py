@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.jail_attacks import PROGRAM
 
-from cloche import LimitExceeded, Limits, OutOfMemory, ProtocolError, Runtime, Sandbox, SandboxClosed
-from cloche.runtime import process_source
+from cloche import LimitExceeded, Limits, OutOfMemory, ProtocolError, Runtime, Sandbox, SandboxClosed, TimedOut
+from cloche.runtime import process_link, process_source
 from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.limits import MIB
 from cloche.runtime.links import LeasedLink
@@ -25,13 +28,12 @@ from cloche.wasm_sandbox.jail import report
 from cloche.wasm_sandbox.jail.rlimits import data_bytes
 from cloche.wasm_sandbox.worker import Program, run_worker
 
-from .test_jail import PROGRAM
-
 pytestmark = [
     pytest.mark.wasmtime,  # the metadata of a runtime are those of an image, whatever its workers run
     pytest.mark.skipif(sys.platform != "linux", reason="the watch and the jail are made for Linux"),
 ]
 
+SMALL_BUT_LONG = Limits(memory_mb=64, file_bytes=0, value_bytes=1024, cpu_s=30, wall_s=30)
 SMALL = Limits(memory_mb=64, file_bytes=0, value_bytes=1024, cpu_s=0.3, wall_s=30)
 
 
@@ -65,7 +67,7 @@ def test_a_worker_that_outgrows_its_cap_ends_with_out_of_memory_and_its_neighbou
     taken_over: tuple[Runtime, ForkServer],
 ) -> None:
     runtime, server = taken_over
-    with runtime.sandbox(limits=SMALL) as box, runtime.sandbox(limits=SMALL) as neighbour:
+    with runtime.sandbox(limits=SMALL_BUT_LONG) as box, runtime.sandbox(limits=SMALL_BUT_LONG) as neighbour:
         link = link_of(box)
         with pytest.raises(OutOfMemory) as caught:
             box.run("fill 600")
@@ -76,6 +78,24 @@ def test_a_worker_that_outgrows_its_cap_ends_with_out_of_memory_and_its_neighbou
         assert neighbour.run("nothing").complete
         assert link.process.wait(5)
         assert children(server.pid) == [link_of(neighbour).pid], "no zombie is left"
+
+
+@pytest.mark.guarantee("G32")
+def test_page_tables_count_as_memory_though_no_page_of_theirs_is_resident(
+    taken_over: tuple[Runtime, ForkServer],
+) -> None:
+    runtime, _ = taken_over
+    with runtime.sandbox(limits=SMALL_BUT_LONG) as box, pytest.raises(OutOfMemory) as caught:
+        box.run("attack fill_page_tables 2000")
+    assert caught.value.used > caught.value.allowed
+
+
+@pytest.mark.guarantee("G32")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the attack is made of its numbers")
+def test_a_worker_cannot_hide_its_memory_behind_a_dead_first_thread(taken_over: tuple[Runtime, ForkServer]) -> None:
+    runtime, _ = taken_over
+    with runtime.sandbox(limits=SMALL_BUT_LONG) as box, pytest.raises(OutOfMemory):
+        box.run("attack end_first_thread_and_fill 2000")
 
 
 def test_a_worker_under_its_cap_is_left_alone(taken_over: tuple[Runtime, ForkServer]) -> None:
@@ -94,6 +114,44 @@ def test_a_worker_that_burns_cpu_while_no_cell_runs_is_ended(taken_over: tuple[R
             box.run("nothing")
         with pytest.raises(SandboxClosed, match="burns CPU"):
             box.run("nothing")
+
+
+@pytest.mark.guarantee("G31")
+@pytest.mark.parametrize("what", ["wait_and_burn 6", "burn_in_short_waits"])
+def test_a_worker_that_burns_cpu_while_it_says_that_it_waits_is_ended(
+    taken_over: tuple[Runtime, ForkServer], what: str
+) -> None:
+    """Its tenant's place serves another cell meanwhile."""
+    runtime, _ = taken_over
+    box = runtime.sandbox(limits=SMALL_BUT_LONG, tenant="acme")
+    with box, pytest.raises(ProtocolError, match="burns CPU while it says that it waits"):
+        box.run(what)
+
+
+@pytest.mark.guarantee("G31")
+def test_a_flood_of_valid_frames_leaves_the_hosts_other_threads_their_turns(
+    taken_over: tuple[Runtime, ForkServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turns of a thread that wants the interpreter all the time: with the breaths of the link, and without."""
+    runtime, _ = taken_over
+    breathing = process_link.TOLD_IN_A_ROW
+    turns = {breathing: 0, 1 << 40: 0}
+    for in_a_row in [*turns] * 2:
+        monkeypatch.setattr(process_link, "TOLD_IN_A_ROW", in_a_row)
+        with runtime.sandbox(limits=Limits(wall_s=2.0, memory_mb=64)) as box:
+            flood = threading.Thread(target=_timed_out, args=(box, "tell_without_end"))
+            flood.start()
+            stop_at = time.monotonic() + 1.5
+            while time.monotonic() < stop_at:
+                time.sleep(0.001)
+                turns[in_a_row] += 1
+            flood.join()
+    assert turns[breathing] > 1.5 * turns[1 << 40], turns
+
+
+def _timed_out(box: Sandbox, code: str) -> None:
+    with pytest.raises(TimedOut):
+        box.run(code)
 
 
 def test_a_worker_that_burns_in_its_cell_ends_at_the_cells_budget(taken_over: tuple[Runtime, ForkServer]) -> None:

@@ -187,7 +187,7 @@ def test_the_last_answer_has_the_type_that_was_asked_for_or_is_none(runtime: Run
 @pytest.mark.parametrize("verb", ["crash", "loop_in_c"])
 def test_after_a_rejected_answer_a_lost_sandbox_is_replaced_and_the_model_is_told(runtime: Runtime, verb: str) -> None:
     lines = [block('ask_tool ["final_answer", 1]', verb), block("final_answer 2")]
-    agent = code_agent(runtime, *lines, final_answer_checks=[(2).__eq__], limits=Limits(wall_s=0.05))
+    agent = code_agent(runtime, *lines, final_answer_checks=[(2).__eq__], limits=Limits(wall_s=0.5))
     result = agent.run("x")
     assert (result.output, len(result.steps)) == (2, 2)
     assert "All variables are gone" in result.steps[0].observation

@@ -20,10 +20,12 @@ from cloche.agents.loop import Run
 from cloche.agents.messages import Message, ModelReply, TokenUsage
 from cloche.agents.models.prices import Prices
 from cloche.agents.models.scripted import Line, ScriptedModel
+from cloche.agents.tool_watch import ToolWatch
 from cloche.runtime.errors import ConfigError
 from cloche.runtime.fake_link import FakeSource
 from cloche.runtime.limits import Limits
 from cloche.runtime.runtime import Runtime
+from cloche.runtime.tool_hooks import Allow, Deny, ToolFinished, ToolRequest, ToolStarted
 
 BOUND_S = 10.0
 
@@ -322,6 +324,28 @@ def test_sub_agents_side_by_side_never_overspend() -> None:
     result = boss.run("Ask.", deadline_s=BOUND_S)
     assert result.stop_reason == "budget"
     assert result.spent.steps == 30
+
+
+def test_a_call_whose_end_is_told_too_late_is_settled_with_its_step(runtime: Runtime) -> None:
+    ledger = Ledger(Budget(tool_calls=5))
+    agent = CodeAgent([get_price], ScriptedModel([]), runtime=runtime)
+    state = Run(agent.task_spec("x", None, {}, ledger=ledger)).state
+    watch = ToolWatch(state)
+    price = agent.tools[0]
+
+    def begin(call_id: int) -> object:
+        watch.on_event(ToolStarted(call_id=call_id, tool="get_price", arguments="'tea'"))
+        return watch.before(ToolRequest(tool=price, call_id=call_id, arguments={"item": "tea"}, context=state))
+
+    assert begin(1) == Allow()
+    assert ledger.held["tool_calls"] == 1
+    watch.close()
+    assert (ledger.held["tool_calls"], ledger.spent.tool_calls) == (0, 1)
+    assert [record.outcome for record in state.take_records()] == ["cancelled"]
+    watch.on_event(ToolFinished(call_id=1, tool="get_price", outcome="ok", duration_s=1.0))
+    assert begin(2) == Deny("the step is over")
+    assert (ledger.held["tool_calls"], ledger.spent.tool_calls) == (0, 1)
+    assert state.take_records() == ()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -11,7 +11,7 @@ import pytest
 from tests.support.agent_worker import block
 from tests.support.agents import code_agent, fake_runtime
 
-from cloche import CodeAgent, Limits, Sandbox, TimedOut, Tool
+from cloche import Budget, CodeAgent, Limits, Sandbox, SandboxOptions, TimedOut, Tool
 from cloche.agents.box import Box
 from cloche.agents.events import RunFinished, StepFinished
 from cloche.agents.messages import ModelReply, TokenUsage
@@ -99,11 +99,16 @@ def test_every_option_of_an_agent_is_kept_where_it_can_be_read(runtime: Runtime)
         name="n",
         description="d",
         additional_authorized_imports=["numpy"],
+        budget=Budget(steps=9),
+        limits=Limits(wall_s=3),
+        engine="wasmtime",
     )
     spec = agent.spec
     assert "Answer in Swedish." in spec.system_prompt
     assert (spec.structured, spec.stop, spec.planning_interval, spec.max_steps) == (True, ("<end>",), 3, 7)
     assert (spec.output.annotation, spec.name, spec.description, spec.packages) == (int, "n", "d", ("numpy",))
+    assert agent.budget == Budget(steps=9)
+    assert agent.sandbox == SandboxOptions(limits=Limits(wall_s=3), engine="wasmtime", runtime=runtime)
 
 
 @pytest.mark.parametrize("prose", ["hello", "print", "result", "x = 1", "done()", "(1, 2)"])

@@ -30,7 +30,7 @@ Stub = dict[str, Any]
 class Shape:
     """What a stub says about its parameters, ready for a quick check."""
 
-    __slots__ = ("_keywords", "_most", "_names", "_required", "name", "signature")
+    __slots__ = ("_keywords", "_names", "_required", "least", "most", "name", "signature")
 
     def __init__(self, stub: Stub) -> None:
         params: list[Stub] = stub["params"]
@@ -38,16 +38,19 @@ class Shape:
         self.signature: str = stub["signature"]
         positional = [p for p in params if p["kind"] in ("pos", "pos_or_kw")]
         self._names = [p["name"] for p in positional]
-        self._most = _MANY if any(p["kind"] == "var_pos" for p in params) else len(positional)
+        self.most = _MANY if any(p["kind"] == "var_pos" for p in params) else len(positional)
         self._required = [p["name"] for p in params if p["kind"] in ("pos", "pos_or_kw", "kw") and not p["default"]]
+        by_place = [p["name"] for p in positional if not p["default"]]
+        self.least = len(by_place) if by_place == self._required else _MANY
+        """A call with only positional arguments, so many at least, lacks none."""
         keywords = frozenset(p["name"] for p in params if p["kind"] in ("pos_or_kw", "kw"))
         self._keywords = None if any(p["kind"] == "var_kw" for p in params) else keywords
 
     def check(self, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Raise TypeError for a call that the signature does not take."""
         count = len(args)
-        if count > self._most:
-            raise self._wrong(f"takes {self._most} positional argument{'s' * (self._most != 1)} but {count} were given")
+        if count > self.most:
+            raise self._wrong(f"takes {self.most} positional argument{'s' * (self.most != 1)} but {count} were given")
         for name in self._required:
             if name not in kwargs and name not in self._names[:count]:
                 raise self._wrong(f"missing the argument {name!r}")
@@ -121,11 +124,13 @@ class ToolBox:
     def _make(self, stub: Stub) -> Callable[..., Any]:
         shape = Shape(stub)
         check, ask, start, note = shape.check, self._calls.ask, self._calls.start, self._calls.note_limit
+        least, most = shape.least, shape.most
         call_template = frames.call_template(b"tool_call", shape.name)
         start_template = frames.call_template(b"tool_start", shape.name)
 
         def tool(*args: object, **kwargs: object) -> Any:
-            check(args, kwargs)
+            if kwargs or not least <= len(args) <= most:
+                check(args, kwargs)
             return ask(call_template, encode_arguments(shape, args, kwargs, self.limits, note))
 
         async def aio(*args: object, **kwargs: object) -> Any:

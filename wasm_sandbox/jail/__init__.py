@@ -13,6 +13,7 @@ from dataclasses import field
 
 from ...runtime.plain import record
 from . import landlock, namespaces, report, rlimits, seccomp
+from .code_pages import close_code_pages
 from .report import Record, Report
 from .syscalls import this_machine
 
@@ -69,6 +70,7 @@ def raise_walls(without: Collection[str] = ()) -> Jail:
     if this_machine() is None:
         return Jail(tuple(report.all_missing("the jail is made for Linux on x86_64 and aarch64")), None, limits=False)
     notes.raise_wall(report.PRIVILEGES, namespaces.refuse_new_privileges)
+    loose = _close_code_pages(notes)
     leave_this_machine(notes, number)
     notes.raise_wall(report.CAPABILITIES, namespaces.drop_capabilities)
     notes.raise_wall(report.UNDUMPABLE, namespaces.become_undumpable)
@@ -76,7 +78,17 @@ def raise_walls(without: Collection[str] = ()) -> Jail:
         namespaces.die_with_parent()
     notes.raise_wall(report.LANDLOCK, landlock.allow_nothing)
     notes.raise_wall(report.RLIMITS, rlimits.limit_server)
-    return _with_trial(notes)
+    return _with_trial(notes, loose)
+
+
+def _close_code_pages(notes: Report) -> str | None:
+    """Before /proc is out of sight; the filters of `seccomp` keep it so. Why it could not be done, or None."""
+    if notes.wants(report.SECCOMP):
+        try:
+            close_code_pages()
+        except OSError as exc:
+            return report.reason(exc)
+    return None
 
 
 def leave_this_machine(
@@ -107,7 +119,7 @@ def leave_this_machine(
         leave_user()
 
 
-def _with_trial(notes: Report) -> Jail:
+def _with_trial(notes: Report, loose: str | None) -> Jail:
     """The server's own filter, and a worker that is sealed for trial, so that the report tells what workers have."""
     template = None
 
@@ -119,6 +131,8 @@ def _with_trial(notes: Report) -> Jail:
             template = seccomp.worker_filter(machine)
 
     notes.raise_wall(report.SECCOMP, filter_server)
+    if loose is not None and notes.active(report.SECCOMP):
+        notes.note(report.SECCOMP, True, f"{report.PURPOSES[report.SECCOMP]} (but code pages stay writable: {loose})")
     jail = Jail((), template, limits=notes.active(report.RLIMITS))
     for name in (report.SECCOMP, report.RLIMITS):
         if notes.active(name) and (failed := _try_seal(jail, name)):

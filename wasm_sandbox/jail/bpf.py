@@ -28,12 +28,14 @@ _INSTRUCTION = struct.Struct("<HBBI")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One argument of a call: the low 32 bits, masked, must equal `value`, or one of `others`."""
+    """One argument of a call: its low 32 bits, masked, must equal `value`, or one of `others`."""
 
     argument: int
     value: int
     mask: int = 0xFFFF_FFFF
     others: tuple[int, ...] = ()
+    upper: bool = False
+    """The high 32 bits instead: a pointer is null when both halves are 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def _checked(checks: Sequence[Check], otherwise: int) -> list[bytes]:
     body: list[bytes] = []
     for check in reversed(checks):
         values = (check.value, *check.others)
-        steps = [_step(_LOAD, _OFFSET_ARGUMENTS + 8 * check.argument), _step(_AND, check.mask)]
+        place = _OFFSET_ARGUMENTS + 8 * check.argument + (4 if check.upper else 0)
+        steps = [_step(_LOAD, place), _step(_AND, check.mask)]
         for left, value in zip(range(len(values) - 1, -1, -1), values, strict=True):
             steps.append(_step(_JUMP_EQUAL, value, left, 0 if left else len(body) + 1))
         body = steps + body

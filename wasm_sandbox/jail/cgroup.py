@@ -163,7 +163,10 @@ def _delegated() -> Home:
                 return _tried(place)
             except OSError as exc:
                 problem = exc
-    raise problem
+    try:
+        raise problem
+    finally:
+        del problem  # its traceback holds this frame, and the frames of callers what they have open
 
 
 def _tried(folder: Path) -> Home:

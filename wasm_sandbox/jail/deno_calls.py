@@ -62,7 +62,7 @@ def deno_filter(machine: Architecture) -> bytes:
         number["openat"]: (Check(2, 0, reading),),
         number["fcntl"]: (Check(1, _DUPLICATE, others=descriptor_calls),),  # no owner for signals, no locks
         number["prctl"]: (Check(0, _SET_NAME),),
-        number["prlimit64"]: (Check(0, 0), Check(2, 0)),  # of itself, and only to look
+        number["prlimit64"]: (Check(0, 0), Check(2, 0), Check(2, 0, upper=True)),  # of itself, and only to look
         number["socketpair"]: (Check(0, _AF_UNIX),),  # how Tokio wakes itself
         number["recvfrom"]: (Check(3, 0, others=(_DONT_WAIT,)),),  # how its thread for signals empties its own pipe
         number["kill"]: own,

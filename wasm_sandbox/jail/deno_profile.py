@@ -28,13 +28,17 @@ DESCRIPTORS = 64
 """Twenty are open in an idle worker."""
 STACK_BYTES = 80 * 1024 * 1024
 """V8 is told to use three quarters of it (deno_host/find.py); deep recursion of the guest happens there."""
+_PLACE = "/cloche"
+"""Where program and scripts lie in the furnished root: their own places name the host's user and folders, and
+JavaScript can read them off a stack."""
 _PROGRAM_LINK = "/proc/self/exe"
 """Deno asks for its own place; a link answers, since there is no /proc."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exhibits:
-    """What a Deno process has to see: paths, absolute and without symbolic links."""
+    """What a Deno process has to see: paths, absolute and without symbolic links. As the host has them, or as a worker
+    sees them."""
 
     program: str
     """The Deno executable."""
@@ -56,6 +60,8 @@ class DenoJail:
     limits: bool
     asks: bool
     """A worker's start of a program waits for `one_start.let_start`."""
+    seen: Exhibits | None = None
+    """Where its exhibits are for a worker; None in a trial."""
 
     def seal(self, channel: socket.socket | None) -> None:
         """Close the jail around this process, which has one thread and goes on to start Deno. For good.
@@ -86,18 +92,23 @@ def raise_walls(exhibits: Exhibits, without: Collection[str] = ()) -> DenoJail:
     number = os.getpid()
     if this_machine() is None:
         records = report.all_missing("the jail is made for Linux on x86_64 and aarch64")
-        return DenoJail(tuple(records), None, limits=False, asks=False)
+        return DenoJail(tuple(records), None, limits=False, asks=False, seen=exhibits)
     notes.raise_wall(report.PRIVILEGES, namespaces.refuse_new_privileges)
-    seen = [path for path in (exhibits.program, exhibits.interpreter, *exhibits.files) if path is not None]
-    copies = _read_all(exhibits.scripts)
-    links = {_PROGRAM_LINK: exhibits.program}
+    scripts = _read_all(exhibits.scripts)
+    inside = Exhibits(f"{_PLACE}/deno", exhibits.interpreter, exhibits.files, f"{_PLACE}/scripts")
+
+    def seen() -> Exhibits:
+        return inside if notes.active(report.ROOT) else exhibits
 
     def furnish() -> str | None:
-        return namespaces.root_with(seen, links, copies)
+        copies = {f"{inside.scripts}/{name}": data for name, data in scripts.items()}
+        places = dict(zip(_programs(exhibits), _programs(inside), strict=True)) | {path: path for path in inside.files}
+        return namespaces.root_with(places, {_PROGRAM_LINK: inside.program}, copies)
 
     def become_nobody(number: int) -> str:
         if os.geteuid() == 0:
-            _check_readable([*seen, *copies], furnished=notes.active(report.ROOT))
+            read = [os.path.join(seen().scripts, name) for name in scripts]
+            _check_readable([*_programs(seen()), *seen().files, *read], furnished=notes.active(report.ROOT))
         return namespaces.become_nobody(number)
 
     leave_this_machine(
@@ -117,11 +128,11 @@ def raise_walls(exhibits: Exhibits, without: Collection[str] = ()) -> DenoJail:
                   "namespace keep others of its user away")  # fmt: skip
     if notes.active(report.PID):
         namespaces.die_with_parent()
-    if notes.raise_wall(report.LANDLOCK, lambda: _landlock(exhibits)):
+    if notes.raise_wall(report.LANDLOCK, lambda: _landlock(seen())):
         notes.note(report.LANDLOCK, True, "Deno, its libraries and its assets can be read; nothing can be written, "
                    "no port used, no process outside be reached")  # fmt: skip
     notes.raise_wall(report.RLIMITS, rlimits.limit_server)
-    return _with_trial(notes)
+    return _with_trial(notes, seen())
 
 
 def limit_worker() -> None:
@@ -133,16 +144,21 @@ def limit_worker() -> None:
 
 
 def _landlock(exhibits: Exhibits) -> str:
-    programs = [path for path in (exhibits.program, exhibits.interpreter) if path is not None]
-    return landlock.allow_only((*exhibits.files, exhibits.scripts), programs)
+    return landlock.allow_only((*exhibits.files, exhibits.scripts), _programs(exhibits))
+
+
+def _programs(exhibits: Exhibits) -> list[str]:
+    """What the kernel starts."""
+    return [path for path in (exhibits.program, exhibits.interpreter) if path is not None]
 
 
 def _read_all(folder: str) -> dict[str, bytes]:
+    """Its files by name."""
     found: dict[str, bytes] = {}
     for entry in os.scandir(folder):
         if entry.is_file():
             with open(entry.path, "rb") as file:
-                found[entry.path] = file.read()
+                found[entry.name] = file.read()
     return found
 
 
@@ -154,7 +170,7 @@ def _check_readable(paths: Collection[str], *, furnished: bool) -> None:
             raise OSError(errno.EACCES, f"only this user may read {path}: workers run as it")
 
 
-def _with_trial(notes: Report) -> DenoJail:
+def _with_trial(notes: Report, seen: Exhibits) -> DenoJail:
     """A worker that is sealed for trial, so that the report tells what workers have."""
     machine = this_machine()
     template = None if machine is None or not notes.wants(report.SECCOMP) else deno_filter(machine)
@@ -166,7 +182,7 @@ def _with_trial(notes: Report) -> DenoJail:
                    "kernel; not address space, which V8 reserves, and not threads")  # fmt: skip
     if template is None:
         notes.missing(report.SECCOMP, "left out by its caller")
-        return DenoJail(tuple(notes.records), None, limits=limits, asks=False)
+        return DenoJail(tuple(notes.records), None, limits=limits, asks=False, seen=seen)
     failed = _try(DenoJail((), template, limits=False, asks=False))
     asks = not failed and not _try(DenoJail((), template, limits=False, asks=True))
     if failed:
@@ -176,7 +192,8 @@ def _with_trial(notes: Report) -> DenoJail:
         starts = "one program is started and no second" if asks else "only Deno can be started"
         notes.note(report.SECCOMP, True, f"only the system calls that V8 needs, threads and executable pages among "
                    f"them; {starts}")  # fmt: skip
-    return DenoJail(tuple(notes.records), template, limits=limits and notes.active(report.RLIMITS), asks=asks)
+    limits = limits and notes.active(report.RLIMITS)
+    return DenoJail(tuple(notes.records), template, limits=limits, asks=asks, seen=seen)
 
 
 def _try(jail: DenoJail) -> int:

@@ -109,16 +109,16 @@ def empty_root() -> str | None:
     Raises:
         OSError: mounting is forbidden here.
     """
-    return root_with(())
+    return root_with({})
 
 
 def root_with(
-    paths: Collection[str], links: Mapping[str, str] | None = None, copies: Mapping[str, bytes] | None = None
+    paths: Mapping[str, str], links: Mapping[str, str] | None = None, copies: Mapping[str, bytes] | None = None
 ) -> str | None:
-    """As `empty_root`, with these files and folders in it at the same places, read-only; and symbolic links.
+    """As `empty_root`, with these files and folders in it, read-only; and symbolic links.
 
     Args:
-        paths: absolute and without symbolic links.
+        paths: what is shown -> where; both absolute and without symbolic links.
         links: path of a link -> where it leads.
         copies: path of a file that is made anew -> its content.
 
@@ -130,10 +130,10 @@ def root_with(
     place = next((path for path in _MOUNT_PLACES if os.path.isdir(path)), "/")
     careful = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     # Opened first: the new file system may hide them.
-    held = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in sorted(paths)}
+    held = {paths[path]: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in sorted(paths)}
     more, written = links or {}, copies or {}
     size = sum(-len(data) // 4096 * -4096 for data in written.values()) + 4096
-    options = f"size={size},nr_inodes={_inodes((*paths, *more, *written))},mode=0555"
+    options = f"size={size},nr_inodes={_inodes((*held, *more, *written))},mode=0555"
     _mount("cloche", place, "tmpfs", careful, options)
     try:
         os.chdir(place)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import sys
 
 from ...runtime.plain import record
@@ -183,11 +182,15 @@ ARCHITECTURES = {
 }
 
 
+_MACHINE = os.uname().machine if hasattr(os, "uname") else ""
+"""Asked once: behind the fork server's filter the call is refused."""
+
+
 def this_machine() -> Architecture | None:
     """The architecture of this process, or None: another system, another CPU, or 32 bits."""
     if sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
-    return ARCHITECTURES.get(platform.machine())
+    return ARCHITECTURES.get(_MACHINE)
 
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -197,6 +200,7 @@ if sys.platform == "linux":
     libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
     libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
     libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+    libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
 
 
 def checked(result: int) -> int:
