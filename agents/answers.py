@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from ..runtime.errors import ConfigError
 from ..runtime.tools import Tool
@@ -64,14 +64,13 @@ class OutputType:
         if annotation is None:
             return cls()
         from pydantic import PydanticUserError, TypeAdapter
-        from pydantic_core import SchemaError, SchemaValidator
+        from pydantic_core import SchemaError
 
-        from ..runtime.argument_reader import fail_fast
+        from ..runtime.argument_reader import validator_of
 
         try:
             adapter: TypeAdapter[object] = TypeAdapter(cast("type[object]", annotation))
-            schema = cast("Any", fail_fast(adapter.core_schema))
-            return cls(annotation, adapter, SchemaValidator(schema).validate_python)
+            return cls(annotation, adapter, validator_of(adapter.core_schema))
         except (PydanticUserError, SchemaError, TypeError, NameError) as exc:
             raise ConfigError(f"output_type {annotation!r:.100}: {exc}") from exc
 

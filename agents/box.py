@@ -15,9 +15,11 @@ import anyio.to_thread
 
 from ..runtime.async_sandbox import AsyncSandbox
 from ..runtime.cell import Cell
+from ..runtime.engine_options import checked_engine_options
 from ..runtime.errors import ConfigError
 from ..runtime.limits import Limits
 from ..runtime.output import OnOutput
+from ..runtime.runtime_core import core_of
 from ..runtime.sandbox import Sandbox
 from ..runtime.sandbox_core import check_options
 from ..runtime.tool_hooks import ToolObserver
@@ -59,6 +61,7 @@ class SandboxOptions:
     """How the sandboxes of an agent's runs are made; as for `AsyncSandbox`."""
 
     engine: str | None = None
+    engine_options: Mapping[str, object] | None = None
     isolation: str = "process"
     limits: Limits | None = None
     tenant: str | None = None
@@ -71,6 +74,7 @@ class SandboxOptions:
             tools=tools,
             limits=self.limits,
             engine=self.engine,
+            engine_options=self.engine_options,
             isolation=self.isolation,
             tenant=self.tenant,
             runtime=self.runtime,
@@ -90,6 +94,9 @@ def opener(given: GivenSandbox, tenant: str | None = None) -> OpenBox:
     """
     if isinstance(given, SandboxOptions):
         check_options(given.engine, given.isolation)
+        if given.engine_options is not None:  # only then: which engine it is may be up to the runtime
+            engine = given.engine or core_of(given.runtime).config.engine
+            checked_engine_options(engine, given.engine_options)
         return (given if tenant is None else replace(given, tenant=tenant)).open
     if tenant is not None:
         raise ConfigError("a run has a tenant only where cloche makes its sandbox: give the sandbox its tenant")

@@ -147,10 +147,12 @@ class CodeActor:
             deadline_s = min(self._wall_s, ledger.left("sandbox_s") * part)
             amounts["sandbox_s"] = deadline_s or self._wall_s
         reserved = ledger.reserve(**amounts)
+        watch = ToolWatch(self._run)
         started = perf_counter()
         try:
-            return await self._box.run(call.code, deadline_s, on_output=printed, on_tool=ToolWatch(self._run).observer)
+            return await self._box.run(call.code, deadline_s, on_output=printed, on_tool=watch.observer)
         finally:
+            watch.close()
             seconds = perf_counter() - started
             reserved.settle(sandbox_s=seconds if deadline_s is None else min(seconds, deadline_s))
 

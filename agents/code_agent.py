@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +35,7 @@ class CodeAgent(Agent):
         use_structured_outputs: bool = False,
         limits: Limits | None = None,
         engine: str | None = None,
+        engine_options: Mapping[str, object] | None = None,
         isolation: str = "process",
         runtime: Runtime | AsyncRuntime | None = None,
         sandbox: GivenSandbox | None = None,
@@ -49,8 +50,8 @@ class CodeAgent(Agent):
                 model is told. None (or "*" in it): all that the image holds. It guides the model; the sandbox is the
                 wall.
             use_structured_outputs: replies are JSON with `thought` and `code`; for models with `response_format`.
-            limits, engine, isolation, runtime: of each run's sandbox, as for `AsyncSandbox`.
-            sandbox: instead of these four: `SandboxOptions`; a function that opens a sandbox, which gets the tools; or
+            limits, engine, engine_options, isolation, runtime: of each run's sandbox, as for `AsyncSandbox`.
+            sandbox: instead of these five: `SandboxOptions`; a function that opens a sandbox, which gets the tools; or
                 an open sandbox that was made with `agent.tools`, for one run at a time.
             options: see `AgentOptions`.
 
@@ -61,13 +62,19 @@ class CodeAgent(Agent):
         fields = common_spec(type(self).__name__, tools, model, checked)
         if limits is None and fields["has_sub_agents"]:
             limits = Limits(wall_s=AGENT_CALL_S, tool_s=AGENT_CALL_S)
-        given = SandboxOptions(engine=engine, isolation=isolation, limits=limits, runtime=runtime)
+        given = SandboxOptions(
+            engine=engine, engine_options=engine_options, isolation=isolation, limits=limits, runtime=runtime
+        )
         if sandbox is not None and given != SandboxOptions(limits=given.limits if fields["has_sub_agents"] else None):
-            raise ConfigError("sandbox= stands instead of limits, engine, isolation and runtime: give one or the other")
+            raise ConfigError(
+                "sandbox= stands instead of limits, engine, engine_options, isolation and runtime: "
+                "give one or the other"
+            )
         if isinstance(sandbox, SandboxOptions) and sandbox.limits is None:
             sandbox = replace(sandbox, limits=given.limits)
-        self._given: Final[GivenSandbox] = sandbox if sandbox is not None else given
-        opener(self._given)  # says what is wrong with it now
+        self.sandbox: Final[GivenSandbox] = sandbox if sandbox is not None else given
+        """Where its code runs: the options of each run's sandbox, or what was given as `sandbox=`."""
+        opener(self.sandbox)  # says what is wrong with it now
         self._prelude: Final = prelude(packages := checked_imports(additional_authorized_imports))
         prompts = checked.get("prompts") or load_prompts(
             "code_agent_structured" if use_structured_outputs else "code_agent"
@@ -89,4 +96,4 @@ class CodeAgent(Agent):
 
     def new_home(self, *, keep: bool = False, tenant: str | None = None) -> Home:
         """A place for code: of one run, or of a conversation (`keep`)."""
-        return Home(opener(self._given, tenant), self.tools, prelude=self._prelude, keep=keep)
+        return Home(opener(self.sandbox, tenant), self.tools, prelude=self._prelude, keep=keep)

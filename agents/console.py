@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Final, cast
 
 from ..runtime.errors import ConfigError
+from ..runtime.extras import install_command
 from ..runtime.output import escape_controls
 from .events import Event, PlanMade, RunFinished, StepFinished, StepStarted, SubAgentEvent
 from .observation import shorten
@@ -38,7 +39,7 @@ class ConsoleLogger:
         try:
             from rich.console import Console
         except ImportError:
-            raise ConfigError("rich is missing: pip install 'cloche[console]'") from None
+            raise ConfigError(f"rich is missing: {install_command('console')}") from None
         self._console = console or Console(stderr=True)
         self._max_chars = max_chars
         self._thoughts = thoughts

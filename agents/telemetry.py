@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ..runtime.cell import Cell
 from ..runtime.errors import ClocheError, ConfigError
+from ..runtime.extras import install_command
 from ..runtime.safe_logs import logged
 from .messages import Message, ModelReply
 from .result import RunResult, ToolRecord
@@ -69,7 +70,7 @@ class OpenTelemetryTracer:
         try:
             from opentelemetry import context, trace
         except ImportError:
-            raise ConfigError("OpenTelemetry is missing: pip install 'cloche[otel]'") from None
+            raise ConfigError(f"OpenTelemetry is missing: {install_command('otel')}") from None
         from ..runtime.metadata import VERSION
 
         self._context, self._trace = context, trace
@@ -265,8 +266,16 @@ def _part(role: str, text: str) -> Mapping[str, object]:
 
 
 def _json(value: object) -> str:
+    """The start of the value as JSON. Piece by piece: arguments may be large, and only their start is wanted."""
     shown: Callable[[object], str] = repr
-    return json.dumps(value, default=shown, skipkeys=True)[:MAX_CONTENT_CHARS]
+    parts: list[str] = []
+    left = MAX_CONTENT_CHARS
+    for piece in json.JSONEncoder(default=shown, skipkeys=True).iterencode(value):
+        parts.append(piece[:left])
+        left -= len(piece)
+        if left <= 0:
+            break
+    return "".join(parts)
 
 
 def _nothing(outcome: Outcome) -> None:

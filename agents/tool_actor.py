@@ -99,12 +99,15 @@ class ToolActor:
                 refused = call.name == FINAL_ANSWER and not alone
                 texts[index] = f"Error: {_NOT_ALONE}" if refused else await self._call(call, direct)
 
-        if alone:
-            await one(0, calls[0])
-            return texts
-        async with anyio.create_task_group() as group:
-            for index, call in enumerate(calls):
-                group.start_soon(one, index, call)
+        try:
+            if alone:
+                await one(0, calls[0])
+            else:
+                async with anyio.create_task_group() as group:
+                    for index, call in enumerate(calls):
+                        group.start_soon(one, index, call)
+        finally:
+            watch.close()
         return texts
 
     async def _call(self, call: ToolCallRequest, direct: DirectCalls) -> str:

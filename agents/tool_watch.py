@@ -2,11 +2,13 @@
 
 The rule: it stands on the runtime's own seam (`runtime/tool_hooks.py`), behind validation and before the function, for
 both kinds of agents. A call counts against the budget from the moment it is allowed, and is given back if it is denied.
+When the step ends nothing of it stays reserved, also where a stuck thread has not told the end of its call by then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ..runtime.tool_hooks import (
@@ -46,7 +48,8 @@ class ToolWatch:
         self._capped = run.ledger.left("tool_calls") < float("inf")
         self._before = overridden(spec.hooks, "before_tool")
         self._after = overridden(spec.hooks, "after_tool")
-        self._started: dict[int, ToolStarted] = {}
+        self._closed = False
+        self._started: dict[int, tuple[ToolStarted, float]] = {}
         self._reserved: dict[int, Reservation] = {}
         self._ends: dict[int, End] = {}
         self._results: dict[int, object] = {}
@@ -70,6 +73,11 @@ class ToolWatch:
             except BudgetExceeded as exc:
                 run.overdrawn = exc
                 return Deny(f"no tool calls are left: {exc}")
+        if self._closed:  # asked after the reservation: either `close` sees that, or this does
+            late = self._reserved.pop(request.call_id, None)
+            if late is not None:
+                late.release()
+            return Deny("the step is over")
         self._trace(request)
         return self._ask_before(request) if self._before else Allow()
 
@@ -107,14 +115,23 @@ class ToolWatch:
         if event.tool == FINAL_ANSWER:
             return
         if isinstance(event, ToolStarted):
-            self._started[event.call_id] = event
+            self._started[event.call_id] = event, perf_counter()
             self._run.emit(ToolCallStarted(self._step, str(event.call_id), event.tool, event.arguments))
         else:
             self._finish(event)
 
+    def close(self) -> None:
+        """The step is over. Calls whose end was not told yet count as cancelled, and no further one may begin."""
+        self._closed = True
+        for call_id, (started, since) in list(self._started.items()):
+            seconds = perf_counter() - since
+            self._finish(ToolFinished(call_id=call_id, tool=started.tool, outcome="cancelled", duration_s=seconds))
+
     def _finish(self, event: ToolFinished) -> None:
         run = self._run
-        started = self._started.pop(event.call_id, None)
+        entry = self._started.pop(event.call_id, None)
+        if entry is None:  # `close` was here first
+            return
         reserved = self._reserved.pop(event.call_id, None)
         if event.outcome not in _UNCOUNTED:
             (reserved or run.ledger.reserve()).settle(tool_calls=1)
@@ -126,7 +143,7 @@ class ToolWatch:
         record = ToolRecord(
             id=str(event.call_id),
             name=event.tool,
-            arguments=started.arguments if started is not None else "",
+            arguments=entry[0].arguments,
             outcome=event.outcome,
             error=error,
             seconds=event.duration_s,

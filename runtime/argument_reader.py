@@ -13,11 +13,11 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
-from pydantic_core import ArgsKwargs, SchemaError, SchemaValidator, ValidationError
+from pydantic_core import ArgsKwargs, PydanticCustomError, SchemaError, SchemaValidator, ValidationError
 
 from .errors import ConfigError
 from .tool_signature import Arguments, BadArguments, first_line
@@ -31,9 +31,15 @@ MAX_ERRORS = 5
 MOST_ERRORS = 300
 """Problems that are looked at at all. pydantic makes an object of each, in one call that nothing interrupts."""
 MOST_OPEN = 5000
-"""Arguments that `*args` and `**kwargs` may take: these have no way to stop at the first wrong one."""
+"""Arguments that `*args`, `**kwargs` and the typed extra keys of a model may take: these have no way to stop at the
+first wrong one."""
 _OPEN_ENDED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 _FAIL_FAST = frozenset({"list", "tuple", "set", "frozenset", "dict"})
+_CALLS = frozenset({"arguments", "arguments-v3", "named-tuple"})
+_RECORDS = _CALLS | {"dataclass-args", "model-fields", "typed-dict"}
+_COUNTED = (dict, list, tuple)
+_EXTRAS = ("extras_schema", "extras_keys_schema", "var_args_schema", "var_kwargs_schema")
+"""What validates keys and arguments that have no name of their own: an error of each."""
 _SCALARS = frozenset({"bool", "bytes", "float", "int", "str"})
 _INNER_SCHEMAS = frozenset(
     {
@@ -63,10 +69,10 @@ class ArgumentReader:
         """`parameters` carry resolved annotations."""
         self._name = name
         self._parameters = parameters
-        schema = fail_fast(strict_scalars(self._adapter(parameters).core_schema))
+        schema = strict_scalars(self._adapter(parameters).core_schema)
         kinds = {parameter.kind for parameter in parameters}
         self._most = len(parameters) + (MOST_OPEN if kinds & _OPEN_ENDED else MOST_ERRORS)
-        self._validate = SchemaValidator(typing.cast("typing.Any", schema)).validate_python
+        self._validate = validator_of(schema, counted=True)
 
     def read(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Arguments:
         """What to call the function with, defaults filled in.
@@ -78,7 +84,7 @@ class ArgumentReader:
         if count > self._most:  # pydantic would name each of them
             raise BadArguments(f"{self._name}(): {count} arguments are far too many; pass a list")
         try:
-            bound: Arguments = self._validate(ArgsKwargs(args, kwargs))
+            bound = typing.cast("Arguments", self._validate(ArgsKwargs(args, kwargs)))
         except ValidationError as exc:
             raise BadArguments(f"{self._name}(): {explain(exc, self._parameters)}") from None
         return bound
@@ -161,22 +167,74 @@ def strict_scalars(schema: object) -> object:
     return copy
 
 
-def fail_fast(schema: object) -> object:
-    """A copy of a core schema whose containers stop at their first wrong item, also inside models. Otherwise a guest
-    has a million errors made in one call that holds the interpreter's lock: no deadline of the host runs meanwhile."""
+def validator_of(schema: object, *, counted: bool = False) -> Callable[[object], object]:
+    """Validates by this core schema, with a bounded number of mistakes.
+
+    Args:
+        schema: as a `TypeAdapter` has it.
+        counted: it is the schema of a function, and whoever calls has counted the arguments: a microsecond less.
+
+    Raises:
+        SchemaError: it is no core schema.
+    """
+    bounded = typing.cast("typing.Any", _bounded(schema))
+    if counted:
+        call = bounded["schema"] if bounded["type"] == "definitions" else bounded
+        call["arguments_schema"] = call["arguments_schema"]["schema"]  # what stands behind the count
+    try:  # a model's own validator, ready-made, would be taken for the bounded copy of its schema
+        return SchemaValidator(bounded, _use_prebuilt=False).validate_python
+    except TypeError:  # a release without this option; the tests say whether it has ready-made validators
+        return SchemaValidator(bounded).validate_python
+
+
+def _bounded(schema: object, extra: object = None) -> object:
+    """A copy of a core schema whose containers stop at their first wrong item, also inside models, and whose records
+    refuse a flood of keys as one mistake. Otherwise a guest has a million errors made in one call that holds the
+    interpreter's lock: no deadline of the host runs meanwhile. `extra`: what the model around does with unknown keys.
+    """
     if isinstance(schema, list | tuple):
-        return type(schema)(fail_fast(part) for part in schema)
+        return type(schema)(_bounded(part, extra) for part in schema)
     if not isinstance(schema, dict):
         return schema
+    if "config" in schema:
+        extra = schema["config"].get("extra_fields_behavior")
     copy: dict[object, object] = {}
     for key, part in schema.items():
         if key in ("fields", "choices") and isinstance(part, dict):  # by name or by tag, not itself a schema
-            copy[key] = {name: fail_fast(below) for name, below in part.items()}
+            copy[key] = {name: _bounded(below, extra) for name, below in part.items()}
         else:
-            copy[key] = fail_fast(part) if key in _INNER_SCHEMAS else part
+            copy[key] = _bounded(part, extra) if key in _INNER_SCHEMAS else part
     if copy.get("type") in _FAIL_FAST:
         copy["fail_fast"] = True
-    return copy
+    most = _most_keys(copy, extra)
+    return copy if most is None else _counted(copy, most)
+
+
+def _most_keys(schema: Mapping[object, object], extra: object) -> int | None:
+    """How many keys or items the record may be given, where each unknown one would be an error. None: any number."""
+    kind = schema.get("type")
+    if kind not in _RECORDS:
+        return None
+    known = schema.get("fields", schema.get("arguments_schema"))
+    count = len(known) if isinstance(known, Sized) else 0
+    if any(schema.get(key) is not None for key in _EXTRAS):
+        return count + MOST_OPEN
+    forbids = kind in _CALLS or schema.get("extra_behavior", extra) == "forbid"
+    return count + MOST_ERRORS if forbids else None
+
+
+def _counted(schema: dict[object, object], most: int) -> dict[object, object]:
+    """The schema behind a count of what it is given."""
+
+    def count(value: object) -> object:
+        if isinstance(value, _COUNTED) and len(value) > most:
+            raise PydanticCustomError("too_many_keys", "{count} keys are far too many", {"count": len(value)})
+        return value
+
+    outer: dict[object, object] = {"type": "function-before", "function": {"type": "no-info", "function": count}}
+    if "ref" in schema:  # other places refer to the whole
+        outer["ref"] = schema.pop("ref")
+    return {**outer, "schema": schema}
 
 
 def _inner(key: str, part: object) -> object:

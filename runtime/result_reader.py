@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
-from pydantic_core import SchemaError, SchemaValidator, ValidationError
+from pydantic_core import SchemaError, ValidationError
 
-from .argument_reader import explain, fail_fast, strict_scalars
+from .argument_reader import explain, strict_scalars, validator_of
 from .tool_signature import BadResult
 from .typed_dicts import readable
 
@@ -35,8 +35,7 @@ def result_check(tool: str, hint: object) -> Callable[[object], object] | None:
     if hint is typing.Any or hint is object or _is_lazy(hint):
         return None
     try:
-        schema = TypeAdapter(readable(hint)).core_schema
-        validate = SchemaValidator(typing.cast("typing.Any", fail_fast(strict_scalars(schema)))).validate_python
+        validate = validator_of(strict_scalars(TypeAdapter(readable(hint)).core_schema))
     except (PydanticSchemaGenerationError, PydanticUserError, SchemaError, NameError):
         return None
 

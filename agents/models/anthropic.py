@@ -6,18 +6,18 @@ The wire format is in anthropic_request.py and anthropic_reply.py, the transport
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from ...runtime.errors import ConfigError
-from ..messages import Message, ModelReply, ResponseFormat, ToolChoice, ToolSchema
+from ..messages import ModelReply, ModelRequest
 from ..model import OnText
 from .anthropic_reply import MessagesReader
 from .anthropic_request import CacheFor, message_fields
+from .base import RequestModel
 from .endpoint import MAX_REPLY_BYTES, STREAM_TIMEOUT_S, TIMEOUT_S, Endpoint, EndpointOptions
 from .prices import PriceTable, with_cost
-from .request import make_request
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ MAX_TOKENS: Final = 8192
 """The API needs a limit. Long enough for any step of an agent; the smallest models that allow less need their own."""
 
 
-class AnthropicModel:
+class AnthropicModel(RequestModel):
     """Claude, or what else answers at a messages endpoint. Safe to share between agents, tasks, threads and loops.
 
     Connections are kept per event loop; `async with model` or `await model.aclose()` closes those of the running loop.
@@ -98,34 +98,16 @@ class AnthropicModel:
     def name(self) -> str:
         return self._model
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The model's next message; streamed if there is an `on_text`. Cancelling closes the connection.
 
         Raises:
             ModelError: one of its subclasses says what is wrong and whether trying later helps.
             ConfigError: the request contradicts itself.
         """
-        request = make_request(
-            messages,
-            stop=stop,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
         body: dict[str, object] = {
             "model": self._model,
-            "max_tokens": max_tokens or self._max_tokens,
+            "max_tokens": request.max_tokens or self._max_tokens,
             **message_fields(request, cache=self._cache),
             **self._fields,
             **({"stream": True} if on_text is not None else {}),

@@ -147,6 +147,9 @@ class Endpoint:
             return ModelUnavailable(f"{self.url}: {what} s")
         except httpx.ReadTimeout:
             return ModelUnavailable(f"{self.url}: silent for {options.timeout_s:g} s")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            told = self._safe(f"{self.url}: {type(exc).__name__}: {exc}".rstrip(": "))
+            return ModelUnavailable(told + is_it_running(self.url))
         except httpx.TransportError as exc:
             return ModelUnavailable(self._safe(f"{self.url}: {type(exc).__name__}: {exc}"))
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
@@ -309,11 +312,23 @@ def _checked_url(url: str) -> str:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as exc:
         raise ConfigError(f"base_url: {exc}") from exc
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError(f"base_url is an http or https address, not {url!r:.200}")
     if parsed.userinfo:
         raise ConfigError("base_url holds a user or password; use api_key or headers")
+    if parsed.query or parsed.fragment:
+        raise ConfigError("base_url ends before ? and #, paths are appended; a key belongs into api_key or headers")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError(f"base_url is an http or https address, not {url!r:.200}")
     return url.rstrip("/")
+
+
+def is_it_running(url: str) -> str:
+    """What to ask whoever cannot connect. Host and port only: some addresses have a key in the path."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return "; is the address right?"
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    return f"; is the server running at {host}:{parsed.port or (443 if parsed.scheme == 'https' else 80)}?"
 
 
 def _loop() -> object:

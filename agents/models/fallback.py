@@ -11,15 +11,16 @@ from typing import TypeVar
 
 from ...runtime.errors import ConfigError
 from ..errors import ModelError
-from ..messages import Message, ModelReply, ResponseFormat, ToolChoice, ToolSchema
+from ..messages import ModelReply, ModelRequest
 from ..model import Model, OnText
+from .base import RequestModel, ask_model
 from .given import GivenText
 
 T = TypeVar("T")
 _log = logging.getLogger("cloche.models")
 
 
-class FallbackModel:
+class FallbackModel(RequestModel):
     """Asks its models in order until one replies. Each keeps its own retries, prices and limits."""
 
     def __init__(self, models: Sequence[Model]) -> None:
@@ -37,17 +38,7 @@ class FallbackModel:
         """The first model's."""
         return self._models[0].name
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The reply of the first model that gives one.
 
         Raises:
@@ -56,15 +47,7 @@ class FallbackModel:
         given = GivenText(on_text)
 
         async def ask(model: Model) -> ModelReply:
-            return await model.complete(
-                messages,
-                stop=stop,
-                on_text=None if on_text is None else given,
-                tools=tools,
-                tool_choice=tool_choice,
-                response_format=response_format,
-                max_tokens=max_tokens,
-            )
+            return await ask_model(model, request, None if on_text is None else given)
 
         return await first_that_replies([(model.name, model) for model in self._models], ask, given)
 

@@ -18,17 +18,18 @@ import anyio
 import anyio.to_thread
 
 from ...runtime.errors import ConfigError
+from ...runtime.extras import install_command
 from ..errors import BadReply, ModelError, ModelUnavailable
-from ..messages import Message, ModelReply, ResponseFormat, ToolChoice, ToolSchema
+from ..messages import ModelReply, ModelRequest
 from ..model import OnText
-from .endpoint import STREAM_TIMEOUT_S, TIMEOUT_S, failure, without
+from .base import RequestModel
+from .endpoint import STREAM_TIMEOUT_S, TIMEOUT_S, failure, is_it_running, without
 from .fallback import first_that_replies
 from .given import GivenText
 from .openai_reply import ChatReader
 from .openai_request import chat_fields
 from .pace import Pace
 from .prices import PriceTable, with_cost
-from .request import make_request
 from .retry import Retry
 from .wire import Malformed
 
@@ -75,7 +76,7 @@ class _Target:
     options: Options
 
 
-class LiteLLMModel:
+class LiteLLMModel(RequestModel):
     """A chat model behind LiteLLM. Safe to share between agents, tasks, threads and loops."""
 
     def __init__(  # noqa: PLR0913  # options of a public constructor, all by keyword
@@ -119,34 +120,16 @@ class LiteLLMModel:
     def name(self) -> str:
         return self._targets[0].model
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The model's next message, or a fallback's; streamed if there is an `on_text`.
 
         Raises:
             ConfigError: LiteLLM is not installed, or in a version that must not be used.
             ModelError: one of its subclasses says what is wrong and whether trying later helps.
         """
-        request = make_request(
-            messages,
-            stop=stop,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
         litellm = await anyio.to_thread.run_sync(load_litellm)  # the import takes seconds
         fields = chat_fields(request) | {"num_retries": 0, "timeout": self._timeout_s}
-        limit: dict[str, object] = {} if max_tokens is None else {"max_tokens": max_tokens}
+        limit: dict[str, object] = {} if request.max_tokens is None else {"max_tokens": request.max_tokens}
         if on_text is not None:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
         given = GivenText(on_text)
@@ -209,7 +192,7 @@ def load_litellm() -> _LiteLLM:
     try:
         version = importlib.metadata.version("litellm")
     except importlib.metadata.PackageNotFoundError:
-        raise ConfigError("LiteLLM is not installed: pip install 'cloche[litellm]'") from None
+        raise ConfigError(f"LiteLLM is not installed: {install_command('litellm')}") from None
     if _REFUSED.fullmatch(version):
         raise ConfigError(
             f"LiteLLM {version} was published by attackers. Do not use this environment: remove it, and change every "
@@ -294,6 +277,9 @@ def _failure(target: _Target, exc: Exception) -> ModelError:
     found: object = getattr(exc, "status_code", None)
     text = without(f"{target.model}: {type(exc).__name__}: {exc}", list(_secrets(target.options)))
     short = text if len(text) <= _MESSAGE_CHARS else text[:_MESSAGE_CHARS] + "..."
+    address = target.options.get("api_base")
+    if isinstance(address, str) and (type(exc).__name__ == "APIConnectionError" or "Connection error" in text):
+        short += is_it_running(address)
     return failure(found if isinstance(found, int) else None, _retry_after(exc), short)
 
 

@@ -6,17 +6,17 @@ The wire format is in openai_request.py and openai_reply.py, the transport in en
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from ..messages import Message, ModelReply, ResponseFormat, ToolChoice, ToolSchema
+from ..messages import ModelReply, ModelRequest
 from ..model import OnText
+from .base import RequestModel
 from .endpoint import MAX_REPLY_BYTES, STREAM_TIMEOUT_S, TIMEOUT_S, Endpoint, EndpointOptions
 from .openai_reply import ChatReader
 from .openai_request import chat_fields
 from .prices import PriceTable, with_cost
-from .request import make_request
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class OpenAIOptions(TypedDict, total=False):
     extra_body: Mapping[str, object] | None
 
 
-class OpenAIModel:
+class OpenAIModel(RequestModel):
     """A chat model behind an OpenAI-compatible endpoint. Safe to share between agents, tasks, threads and loops.
 
     Connections are kept per event loop; `async with model` or `await model.aclose()` closes those of the running loop.
@@ -116,34 +116,16 @@ class OpenAIModel:
     def name(self) -> str:
         return self._model
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The model's next message; streamed if there is an `on_text`. Cancelling closes the connection.
 
         Raises:
             ModelError: one of its subclasses says what is wrong and whether trying later helps.
             ConfigError: the request contradicts itself.
         """
-        request = make_request(
-            messages,
-            stop=stop,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
         body: dict[str, object] = {"model": self._model, **chat_fields(request), **self._fields}
-        if max_tokens is not None:
-            body[self._limit_name] = max_tokens
+        if request.max_tokens is not None:
+            body[self._limit_name] = request.max_tokens
         if on_text is not None:
             body["stream"] = True
             if self._stream_usage:

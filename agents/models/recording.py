@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 
 import anyio.to_thread
 
-from ..messages import Message, ModelReply, ModelRequest, ResponseFormat, ToolChoice, ToolSchema
+from ..messages import ModelReply, ModelRequest
 from ..model import Model, OnText
+from .base import RequestModel, ask_model
 from .conversation import Exchange, Recording, write_recording
-from .request import make_request
 
 
-class RecordingModel:
+class RecordingModel(RequestModel):
     """Another model, with its words written down. The file is whole after each reply; what it held before is gone."""
 
     def __init__(self, inner: Model, path: str | os.PathLike[str]) -> None:
@@ -27,31 +26,13 @@ class RecordingModel:
     def name(self) -> str:
         return self._inner.name
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The inner model's reply; its errors pass through and are not recorded.
 
         Raises:
             ConfigError: the recording grew too long.
             OSError: the file cannot be written.
         """
-        request = make_request(
-            messages,
-            stop=stop,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
         pieces: list[str] = []
 
         def on_piece(text: str) -> None:
@@ -59,15 +40,7 @@ class RecordingModel:
             if on_text is not None:
                 on_text(text)
 
-        reply = await self._inner.complete(
-            messages,
-            stop=stop,
-            on_text=None if on_text is None else on_piece,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
+        reply = await ask_model(self._inner, request, None if on_text is None else on_piece)
         await anyio.to_thread.run_sync(self._write, request, reply, pieces)
         return reply
 

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..errors import ReplayMismatch
-from ..messages import Message, ModelReply, ModelRequest, ResponseFormat, ToolChoice, ToolSchema
+from ..messages import Message, ModelReply, ModelRequest
 from ..model import OnText
+from .base import RequestModel
 from .conversation import Exchange, read_recording
-from .request import make_request
 
 _AROUND: Final = 60
 
 
-class ReplayModel:
+class ReplayModel(RequestModel):
     """The model of a recording. It keeps no place in it, so one object serves any number of runs."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -38,30 +38,12 @@ class ReplayModel:
         """Name of the model that was recorded."""
         return self._name
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The recorded reply to this request, to `on_text` in the pieces in which it came.
 
         Raises:
             ReplayMismatch: this request was not recorded; says where it first differs from the closest one.
         """
-        request = make_request(
-            messages,
-            stop=stop,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
         found = self._requests.get(request)
         if found is None:
             raise ReplayMismatch(self._explain(request))

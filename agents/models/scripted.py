@@ -9,21 +9,18 @@ from ..messages import (
     Message,
     ModelReply,
     ModelRequest,
-    ResponseFormat,
     TokenUsage,
     ToolCallRequest,
-    ToolChoice,
-    ToolSchema,
 )
 from ..model import OnText
-from .request import make_request
+from .base import RequestModel
 
 Said = str | ModelReply | ToolCallRequest | Sequence[ToolCallRequest]
 Line = Said | ModelError | Callable[[Sequence[Message]], Said]
 """A text, one or several tool calls, a whole reply, an error to raise, or a function of the conversation."""
 
 
-class ScriptedModel:
+class ScriptedModel(RequestModel):
     """Gives the n-th line to a conversation that holds n-1 replies. So one object serves any number of runs at once.
 
     It takes whatever is asked of it (tools, a response format, images) and says its line all the same.
@@ -41,39 +38,21 @@ class ScriptedModel:
     def name(self) -> str:
         return self._name
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The next line. `on_text` gets it line by line.
 
         Raises:
             ModelError: the script has no such line, or that line is an error.
         """
-        request = make_request(
-            messages,
-            stop=stop,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
         self.calls.append(request)
         self.requests.append(request.messages)
-        said = sum(message.role == "assistant" for message in messages)
+        said = sum(message.role == "assistant" for message in request.messages)
         if said >= len(self._lines):
             raise ModelError(f"the script has {len(self._lines)} lines and the model was asked for one more")
         line = self._lines[said]
         if isinstance(line, ModelError):
             raise line
-        reply = _reply(line(messages) if callable(line) else line, messages)
+        reply = _reply(line(request.messages) if callable(line) else line, request.messages)
         if on_text is not None:
             for piece in reply.text.splitlines(keepends=True):
                 on_text(piece)

@@ -17,27 +17,24 @@ import anyio.from_thread
 import anyio.to_thread
 
 from ...runtime.errors import ConfigError
+from ...runtime.extras import install_command
 from ..errors import ModelRefused, ModelUnsupported
 from ..messages import (
     FinishReason,
-    Message,
     ModelReply,
     ModelRequest,
-    ResponseFormat,
     TokenUsage,
-    ToolChoice,
-    ToolSchema,
 )
 from ..model import OnText
+from .base import RequestModel
 from .prices import PriceTable, with_cost
-from .request import make_request
 
 MAX_TOKENS: Final = 1024
 _GATE_WAIT_S: Final = 0.1
 _INSTEAD: Final = "serve the weights with vLLM or llama.cpp and use OpenAIModel"
 
 
-class TransformersModel:
+class TransformersModel(RequestModel):
     """A causal language model in this process. One generation at a time; others wait."""
 
     def __init__(
@@ -84,17 +81,7 @@ class TransformersModel:
     def name(self) -> str:
         return self._source if isinstance(self._source, str) else type(self._source).__name__
 
-    async def complete(  # noqa: PLR0913  # the protocol's
-        self,
-        messages: Sequence[Message],
-        *,
-        stop: Sequence[str] = (),
-        on_text: OnText | None = None,
-        tools: Sequence[ToolSchema] = (),
-        tool_choice: ToolChoice | None = None,
-        response_format: ResponseFormat | None = None,
-        max_tokens: int | None = None,
-    ) -> ModelReply:
+    async def _answer(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
         """The model's next message, token by token to `on_text`. Cancelling ends it after the token at hand.
 
         Raises:
@@ -102,14 +89,6 @@ class TransformersModel:
             ModelUnsupported: tools, a response format or images were asked for.
             ModelRefused: the tokenizer's template refuses the conversation.
         """
-        request = make_request(
-            messages,
-            stop=stop,
-            tools=tools,
-            tool_choice=tool_choice,
-            response_format=response_format,
-            max_tokens=max_tokens,
-        )
         _check_supported(request)
         cancelled = threading.Event()
 
@@ -121,7 +100,7 @@ class TransformersModel:
             if on_text is not None:
                 anyio.from_thread.run_sync(give, text)
 
-        work = _Work(request, max_tokens or self._max_tokens, cancelled, emit)
+        work = _Work(request, request.max_tokens or self._max_tokens, cancelled, emit)
         try:
             reply = await anyio.to_thread.run_sync(self._generate, work, abandon_on_cancel=True)
         finally:
@@ -260,4 +239,4 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as exc:
-        raise ConfigError(f"{name} cannot be imported ({exc}): pip install 'cloche[transformers]'") from exc
+        raise ConfigError(f"{name} cannot be imported ({exc}): {install_command('transformers')}") from exc

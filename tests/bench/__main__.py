@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tests.soak.report import section_of
 
-from . import agents, cpu, deno, jail_cost, kill, latency, memory, report, tenants
+from . import agents, cpu, deno, jail_cost, kill, latency, live, memory, report, tenants
 from .measure import Figure, machine
 
-GROUPS = ("latency", "memory", "tenants", "kill", "deno", "jail", "agents", "cpu")
+GROUPS = ("latency", "memory", "tenants", "kill", "deno", "jail", "agents", "live", "cpu")
 
 
 def main() -> None:
@@ -64,6 +64,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         yield from jail_cost.figures(options.rounds, say)
     if "agents" in groups:
         yield from agents.figures(options.rounds, say)
+    if "live" in groups:
+        yield from live.figures(say)
     if "cpu" in groups:
         yield from cpu.figures(options.cpu_rounds, say, first_built=not options.no_first_built)
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
-from cloche import CodeAgent, Deny, ModelReply, SandboxOptions, ScriptedModel, ToolCallingAgent, ToolRequest, tool
+from cloche import (
+    CodeAgent,
+    Deny,
+    ModelReply,
+    RunResult,
+    SandboxOptions,
+    ScriptedModel,
+    ToolCallingAgent,
+    ToolRequest,
+    tool,
+)
 from cloche.agents.messages import ToolCallRequest
 
 pytestmark = pytest.mark.wasmtime
+BOUND_S = 60.0
 THREAD = SandboxOptions(isolation="thread")
 
 
@@ -59,3 +71,46 @@ def test_an_agent_that_calls_tools_by_json_takes_the_same_way() -> None:
     assert result.stop_reason == "denied"
     assert "not approved" in result.steps[0].observation
     assert "paid 5" in result.steps[0].observation
+
+
+def test_a_call_waits_for_a_persons_answer_while_other_runs_go_on() -> None:
+    async def main() -> None:
+        asked, answered = anyio.Event(), anyio.Event()
+
+        async def ask_a_person(request: ToolRequest) -> bool:
+            asked.set()
+            await answered.wait()
+            return True
+
+        model = ScriptedModel([cell("before = 1\npaid = pay(5)\nfinal_answer([before, paid])")])
+        waiting = CodeAgent(tools=[pay], model=model, sandbox=THREAD, approve=ask_a_person)
+        other = CodeAgent(tools=[], model=ScriptedModel([cell("final_answer('done')")]), sandbox=THREAD)
+        results: list[RunResult] = []
+
+        async def run_it() -> None:
+            results.append(await waiting.arun("pay"))
+
+        with anyio.fail_after(BOUND_S):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run_it)
+                await asked.wait()
+                assert (await other.arun("go on")).output == "done"
+                assert results == []
+                answered.set()
+        assert [result.output for result in results] == [[1, "paid 5"]]
+
+    anyio.run(main)
+
+
+def test_an_answer_that_never_comes_ends_with_the_deadline_of_the_run() -> None:
+    async def nobody(request: ToolRequest) -> bool:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    agent = CodeAgent(
+        tools=[pay], model=ScriptedModel([cell("print('asking')\npay(5)")]), sandbox=THREAD, approve=nobody
+    )
+    result = agent.run("pay", deadline_s=2)
+    assert result.stop_reason == "timeout"
+    assert result.steps[0].cell is not None
+    assert result.steps[0].cell.stdout == "asking\n"

@@ -39,6 +39,7 @@ CASES: dict[str, tuple[list[str], str]] = {
         "['Veto', 'ToolError', None] tea is on its way\n",
     ),
     "The sandbox": ([py("final_answer(len(open('/tmp/data.csv').read().split(',')))")], "3 2\n"),
+    "Watching from outside": ([py("final_answer(get_price('tea'))")], "3.5\n"),
 }
 """By heading: what the model says, and what the snippet prints."""
 
@@ -62,6 +63,8 @@ def test_every_snippet_has_its_model(root: Path) -> None:
 def test_a_snippet_of_the_page_prints_what_it_should(
     heading: str, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if heading == "Watching from outside":
+        pytest.importorskip("opentelemetry")
     lines, printed = CASES[heading]
     page = snippets(root)
     names: dict[str, object] = {

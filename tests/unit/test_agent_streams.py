@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import anyio
 import pytest
 from tests.support.agent_worker import block, serve
+from tests.support.chat_server import chat_server, chunk, events, stream
 
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.errors import ModelUnavailable
@@ -24,6 +26,7 @@ from cloche.agents.events import (
     StepStarted,
 )
 from cloche.agents.messages import ModelReply
+from cloche.agents.models.openai import OpenAIModel
 from cloche.agents.models.scripted import Line, ScriptedModel
 from cloche.runtime.errors import ConfigError
 from cloche.runtime.fake_link import FakeCell, FakeLink, FakeSource
@@ -282,3 +285,23 @@ def test_a_run_cancelled_while_the_model_writes_keeps_what_it_had_said(runtime: 
         assert (events.result.stop_reason, events.result.usage_complete) == ("cancelled", False)
         assert [step.reply.text for step in events.result.steps] == ["I think"]
         assert [message.role for message in events.result.messages] == ["system", "user"]
+
+
+def test_cancelling_while_an_endpoint_streams_closes_the_connection_and_keeps_the_text(runtime: Runtime) -> None:
+    hung_up = threading.Event()
+
+    def stall(connection: socket.socket) -> None:
+        connection.sendall(stream(events(chunk("I will add"), done=False), whole=False))
+        if connection.recv(1) == b"":
+            hung_up.set()
+
+    with chat_server(stall) as server:
+        agent = CodeAgent([], OpenAIModel("m", base_url=server.url), runtime=runtime)
+        with agent.stream("Add.", deadline_s=BOUND_S) as happening:
+            for event in happening:
+                if isinstance(event, ModelDelta):
+                    happening.cancel()
+        assert hung_up.wait(BOUND_S)
+    assert happening.result is not None
+    assert happening.result.stop_reason == "cancelled"
+    assert [step.reply.text for step in happening.result.steps] == ["I will add"]
