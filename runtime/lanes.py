@@ -4,7 +4,8 @@ The rule: a lane never gives out more places than it has, and a place is held on
 host works for a cell (a tool call, a timer) its place serves another one, and the cell waits for a place before its
 guest goes on. First in line are those that have run already, then who came first.
 
-No thread waits for a first place: the one that gives a place up starts the next in line. `Turn.away` is the only wait.
+No thread waits for a first place: the one that gives a place up starts the next in line, or an alarm does where the
+lane has a pace (pace.py). `Turn.away` is the only wait.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from collections.abc import Callable
 from types import TracebackType
 
 from .errors import PoolExhausted
+from .pace import Pace
+from .supervisor import Watched
 
+Alarm = Callable[[Watched, float], None]
+"""Asks for one `on_due` at this time (monotonic seconds); from any thread, without blocking."""
 GO_ON_S = 5.0
 """A cell that waits to go on looks by itself this often whether it was told to; nothing should depend on it."""
 
@@ -36,17 +41,26 @@ class _State(enum.Enum):
 class Lane:
     """Some places and a line. Safe to use from any thread."""
 
-    def __init__(self, places: int, *, patience_s: float, refusal: Callable[[], PoolExhausted]) -> None:
+    def __init__(
+        self,
+        places: int,
+        *,
+        patience_s: float,
+        refusal: Callable[[], PoolExhausted],
+        pace: Pace | None = None,
+        alarm: Alarm | None = None,
+    ) -> None:
         """
         Args:
             places: how many may be held at once.
             patience_s: seconds that a turn stands in line before it is refused.
             refusal: makes the error for that.
+            pace: makes first places wait, also free ones; with `alarm`, which ends that wait.
         """
         self.places = places
         self.patience_s = patience_s
         self.refusal = refusal
-        self._books = _Books(places)
+        self._books = _Books(places, pace, alarm)
 
     @property
     def held(self) -> int:
@@ -66,8 +80,12 @@ class Lane:
 class _Books:
     """Who holds a place and who waits, for a lane and all its turns."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, pace: Pace | None, alarm: Alarm | None) -> None:
         self.places = places
+        self.pace = pace
+        self._alarm = alarm
+        self._pausing = False
+        """An alarm is set: first places are not given out before it."""
         self.gate = threading.Lock()
         """Guards all below, and the states of all turns."""
         self.held = 0
@@ -82,11 +100,36 @@ class _Books:
 
     def pass_on(self) -> None:
         """Under the gate: free places go to whoever is first in line."""
-        while self.held < self.places and (self.returning or self.waiting):
+        while self.held < self.places and (self.returning or (self.waiting and not self._has_to_pause())):
             self.held += 1
             turn = self.returning.popleft() if self.returning else self.waiting.popleft()
             if turn.got_place():
                 self._due.append(turn.go)
+
+    def _has_to_pause(self) -> bool:
+        """Whether the first in line begins later; the alarm is set then."""
+        if self.pace is None or self._alarm is None or self._pausing:
+            return self._pausing
+        now = time.monotonic()
+        pause_s = self.pace.pause_s(now)
+        self._pausing = pause_s > 0
+        if self._pausing:
+            self._alarm(self, now + pause_s)
+        return self._pausing
+
+    def on_due(self) -> None:
+        """The alarm: whoever is first may begin. What ended meanwhile may ask for another pause."""
+        with self.gate:
+            self._pausing = False
+            self.pass_on()
+        self.call_due()
+
+    def give_back(self, held_since: float) -> None:
+        """Under the gate: a place is free again."""
+        self.held -= 1
+        if self.pace is not None:
+            now = time.monotonic()
+            self.pace.worked(now, now - held_since)
 
     def call_due(self) -> None:
         """Start who got a place, without the gate. One thread at a time: a start that fails gives its place up at once,
@@ -114,6 +157,7 @@ class Turn:
         self._hurried = False
         self._called = threading.Event()
         self._in_line_since = 0.0
+        self._held_since = 0.0
         self.waited_s = 0.0
         """Seconds that it stood in line."""
         self.go: Callable[[], None] = _nothing
@@ -155,7 +199,7 @@ class Turn:
         books = self._books
         with books.gate:
             if self._state is _State.HELD:
-                books.held -= 1
+                books.give_back(self._held_since)
             elif self._state is _State.WAITING:
                 books.waiting.remove(self)
             elif self._state is _State.RETURNING:
@@ -183,7 +227,7 @@ class Turn:
             if self._state is not _State.HELD:
                 return
             self._state = _State.AWAY
-            books.held -= 1
+            books.give_back(self._held_since)
             books.pass_on()
         books.call_due()
 
@@ -200,7 +244,7 @@ class Turn:
                 return
             if books.has_room():
                 books.held += 1
-                self._state = _State.HELD
+                self._hold(time.monotonic())
                 return
             self._called.clear()
             self._state = _State.RETURNING
@@ -215,9 +259,12 @@ class Turn:
         """For the lane: a place is this turn's now. True where `go` is to be called for it."""
         first = self._state is _State.WAITING
         self._count_wait()
-        self._state = _State.HELD
+        self._hold(time.monotonic())
         self._called.set()
         return first
+
+    def _hold(self, now: float) -> None:
+        self._state, self._held_since = _State.HELD, now
 
     def _count_wait(self) -> None:
         self.waited_s += time.monotonic() - self._in_line_since

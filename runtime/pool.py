@@ -11,10 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .errors import ClocheError, PoolExhausted, RuntimeClosed, UsedAfterFork, WorkerCrashed
 from .limits import Limits, longest_frame
+from .niceness import lower_priority
 from .places import HOST, RETRY_AFTER_S, Places, Waiter
 from .process_link import ProcessLink
 from .tenants import Tenant
@@ -30,6 +32,8 @@ READY_DEADLINE_S = 30.0
 CLOSE_DEADLINE_S = 5.0
 YOUNG_S = 1.0
 """A spare that dies younger than this is not replaced before the next lease: something is wrong with this machine."""
+BIRTH_S = 0.5
+"""A fork takes some milliseconds; one that takes longer is not waited for."""
 REFILL_AFTER_S = 0.02
 """A fork at once would take the core from the sandbox that was just leased. Leases in between do not move this."""
 
@@ -55,18 +59,25 @@ class WorkerPool:
     """Gives out fresh workers. Safe to use from any thread; starts nothing before the first lease."""
 
     def __init__(
-        self, make: Callable[[], WorkerMaker], *, warm: int | None = None, max_workers: int = MAX_WORKERS
+        self,
+        make: Callable[[], WorkerMaker],
+        *,
+        warm: int | None = None,
+        max_workers: int = MAX_WORKERS,
+        busy_nice: int = 0,
     ) -> None:
         """
         Args:
             make: starts the fork server; called at the first lease, and again when it has died.
             warm: spares kept ready from the first lease on. None: one, from the second lease on.
             max_workers: processes alive at once, spares included.
+            busy_nice: the niceness of workers for a tenant that presses; 0 leaves them alone.
         """
         self._make = make
         self._size = min(1 if warm is None else warm, max_workers)
         self._fill_from_lease = FILL_FROM_LEASE if warm is None else 1
         self._max_workers = max_workers
+        self._busy_nice = busy_nice
         self._owner = os.getpid()
         self._changed = threading.Condition(threading.Lock())
         """Guards all below. Notified when a place is free, a warm worker is wanted or ready, and at the close."""
@@ -96,8 +107,10 @@ class WorkerPool:
         """
         give_up_at = time.monotonic() + timeout_s
         link = self._warm_or_place(give_up_at, tenant)
+        nice = self._busy_nice if tenant is not None and tenant.presses() else 0
         if link is None:
-            link = self._start(give_up_at, HOST if tenant is None else tenant.name)
+            link = self._start(give_up_at, HOST if tenant is None else tenant.name, nice)
+        step_back(link, nice)
         link.frame_bytes = longest_frame(limits)
         self._after_lease()
         return link
@@ -178,15 +191,16 @@ class WorkerPool:
 
     # --- starting one worker ------------------------------------------------------------------------------------------
 
-    def _start(self, give_up_at: float, key: str) -> ProcessLink:
+    def _start(self, give_up_at: float, key: str, nice: int) -> ProcessLink:
         """A cold worker on the reserved place, for a caller who waits."""
         try:
             try:
-                link = self._start_once(give_up_at, key)
+                link = self._start_once(give_up_at, key, nice)
             except WorkerCrashed:
                 if time.monotonic() >= give_up_at:
                     raise PoolExhausted("no worker was ready in time", retry_after_s=RETRY_AFTER_S) from None
-                link = self._start_once(give_up_at, key)  # a fork server that died meanwhile is started again, once
+                # A fork server that died meanwhile is started again, once.
+                link = self._start_once(give_up_at, key, nice)
         finally:
             with self._changed:
                 self._starting -= 1
@@ -197,7 +211,7 @@ class WorkerPool:
             self._places.note_lease(key, time.monotonic(), warm=False)
         return link
 
-    def _start_once(self, give_up_at: float, key: str | None = None) -> ProcessLink:
+    def _start_once(self, give_up_at: float, key: str | None = None, nice: int = 0) -> ProcessLink:
         """A worker that has said hello; of the tenant `key`, or nobody's yet."""
         try:
             link = self._running_maker().start_worker()
@@ -214,6 +228,7 @@ class WorkerPool:
         if closed:
             link.close(CLOSE_DEADLINE_S)
             raise RuntimeClosed("the runtime was closed")
+        step_back(link, nice)  # most of a start is still to come
         try:
             link.wait_hello(max(0.0, give_up_at - time.monotonic()))
         except ClocheError:
@@ -300,6 +315,14 @@ class WorkerPool:
                     return True
                 self._changed.wait(pause_s if wanted else None)
             return False
+
+
+def step_back(link: ProcessLink, nice: int) -> None:
+    """Lower the priority of a worker to this niceness; 0 leaves it alone. `Runtime.walls()` says where it cannot be."""
+    pid = link.process.wait_pid(BIRTH_S) if nice else None
+    if pid is not None:
+        with suppress(OSError):
+            lower_priority(pid, nice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,9 @@ class ProcessSource:
         self._js_ffi = options is not None and options.js_ffi
         self._gate = threading.Lock()
         self._first: WorkerMaker | None = None
-        self._pool = WorkerPool(self._make, warm=config.warm_workers, max_workers=config.max_workers)
+        self._pool = WorkerPool(
+            self._make, warm=config.warm_workers, max_workers=config.max_workers, busy_nice=config.busy_nice
+        )
         self._watch = WorkerWatch(busy_nice=config.busy_nice)
         self._walls: Sequence[Record] | None = None
         self._image: Image | None = None
@@ -78,6 +80,7 @@ class ProcessSource:
         return self._pool.stats().warm
 
     def close(self) -> None:
+        self._metadata, self._image = self.metadata, None  # the image holds its file open
         self._pool.close()
         self._watch.close()
         with self._gate:

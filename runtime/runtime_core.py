@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Literal, Protocol
 
@@ -19,11 +20,10 @@ from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig, config_from_environment
 from .engine_options import EngineOptions
 from .errors import ConfigError, PoolExhausted, RuntimeClosed, UsedAfterFork
-from .lanes import Lane
 from .links import WorkerSource
 from .metadata import Metadata
 from .servers import ServerThreads
-from .supervisor import Supervisor
+from .supervisor import Supervisor, Watched
 from .tenants import Account, Accounts, TenantUse
 from .tool_loop import ToolLoop
 from .tool_threads import BoundedThreads
@@ -93,11 +93,13 @@ class RuntimeCore:
         self.reaper = Reaper()
         self.tool_threads = BoundedThreads(self.servers, config.tool_threads)
         self.tool_loop = ToolLoop()
-        self._accounts = Accounts(config.caps(), self.servers, alone=self._is_alone, alarm=self._wake_lane)
         self._sources: dict[Place, WorkerSource] = dict[Place, WorkerSource]((sources or {}).items())
         self._pid = os.getpid()
         self._gate = threading.RLock()
         self._open: dict[Closable, Account | None] = {}
+        # Neither leads back to this object: a runtime that is over is gone at once, and the image's file with it.
+        alarm = partial(_set_alarm, self.supervisor)
+        self._accounts = Accounts(config.caps(), self.servers, all_open=self._open.__len__, alarm=alarm)
         self._closed = False
         self._probed: Sequence[Record] | None = None
         """What a jail without an image reported."""
@@ -154,14 +156,6 @@ class RuntimeCore:
             account = self._open.pop(sandbox, None)
             if account is not None:
                 self._accounts.leave(account)
-
-    def _is_alone(self, account: Account) -> bool:
-        """Whether all open sandboxes are this tenant's. Takes no lock: it is asked under that of a lane."""
-        return len(self._open) <= account.sandboxes
-
-    def _wake_lane(self, lane: Lane, at: float) -> None:
-        with suppress(RuntimeClosed):  # then nobody waits any more
-            self.supervisor.watch(lane, at)
 
     def source(
         self, isolation: Isolation, engine: str | None = None, options: EngineOptions = _NO_OPTIONS
@@ -228,6 +222,11 @@ class RuntimeCore:
         self.servers.close()
         self.supervisor.close()
         self.reaper.close()
+
+
+def _set_alarm(supervisor: Supervisor, item: Watched, at: float) -> None:
+    with suppress(RuntimeClosed):  # then nobody waits any more
+        supervisor.watch(item, at)
 
 
 def _new_source(place: Place, config: RuntimeConfig) -> WorkerSource:

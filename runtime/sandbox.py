@@ -6,6 +6,7 @@ whose event loop is running (Jupyter): it blocks that loop and never refuses.
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from .cell import Cell
+from .errors import PoolExhausted
 from .execution import Execution
 from .limits import Limits
 from .output import OnOutput
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 T = TypeVar("T")
+REFUSED_PAUSE_S = 0.001
+"""A refused caller waits this long first. One who asks again without a pause would never let go of Python's lock by
+himself, and cells of others in this process wait 5 ms for it, several times each."""
 
 
 class Sandbox:
@@ -70,8 +75,10 @@ class Sandbox:
         self._finalizer.atexit = False  # at exit the runtime ends every worker
         try:
             self._start()
-        except BaseException:
+        except BaseException as exc:
             self.close()
+            if isinstance(exc, PoolExhausted):
+                time.sleep(REFUSED_PAUSE_S)
             raise
 
     def run(

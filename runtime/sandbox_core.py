@@ -157,7 +157,7 @@ class SandboxCore:
         """Start a cell; its deadline counts from here."""
         started = time.monotonic()
         allowed_s = self._allowed(deadline_s)
-        link, account = self._claim(), self._account
+        link, account, runtime = self._claim(), self._account, self.runtime
         turn = None if account is None else account.cells.turn()
         if self._session.metadata is None:  # known once the first worker was there
             self._session.metadata = self.runtime.metadata(self.isolation, self.engine, self.engine_options)
@@ -168,7 +168,7 @@ class SandboxCore:
                 on_output=on_output,
                 context=copy_context(),
                 async_runner=async_runner,
-                thread_pool=lambda: self.runtime.tool_threads if account is None else account.tool_threads,
+                thread_pool=lambda: runtime.tool_threads if account is None else account.tool_threads,
                 deadline_monotonic=started + allowed_s,
                 turn=turn,
                 on_tool=on_tool,

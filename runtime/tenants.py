@@ -9,13 +9,16 @@ different parts of the host opened them. An account exists while something is on
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 from .bounded import Bounded, bounded
 from .errors import ConfigError, PoolExhausted
-from .lanes import Lane
+from .lanes import Alarm, Lane
+from .pace import Pace
 from .servers import ServerThreads
 from .tool_threads import BoundedThreads
 
@@ -36,7 +39,8 @@ class TenantLimits(Bounded):
     """Worker processes alive at once, those that are being started or ended included. None: as many as sandboxes."""
     running_cells: int | None = bounded(None, ge=1, le=10_000)
     """Cells that run in their guests at once, over all sandboxes. A cell does not count while the host works for it (a
-    tool call, a timer). As many sandboxes may be starting at once. None: one less than the cores, at least 1."""
+    tool call, a timer). As many sandboxes may be starting at once; beside other tenants, who starts many does so at a
+    pace: half a dozen at once, then a quarter of the time. None: one less than the cores, at least 1."""
     wait_s: float = bounded(10.0, ge=0, le=3600)
     """Seconds that a cell, or the start of a sandbox, waits for its turn before it is refused. Counts in `wall_s`."""
     tool_threads: int = bounded(8, ge=1, le=1000)
@@ -67,18 +71,29 @@ class Tenant:
     running_cells: int
     wait_s: float
     tool_threads: int
+    presses: Callable[[], bool] = field(default=lambda: False, compare=False)
+    """Whether it begins more than its share for long (pace.py): its new workers step back from their birth."""
 
 
 class Account:
     """What a tenant has now. `sandboxes` is guarded by whoever owns the account, the rest guards itself."""
 
-    def __init__(self, tenant: Tenant, servers: ServerThreads) -> None:
-        self.tenant = tenant
+    def __init__(self, tenant: Tenant, servers: ServerThreads, alone: Callable[[], bool], alarm: Alarm) -> None:
+        """
+        Args:
+            alone: whether nobody else has a sandbox open; takes no lock.
+            alarm: ends a pause of the starts.
+        """
+        # Nothing in here leads back to the account: one that is over is gone at once, not at the next collection.
+        pace = Pace(tenant.running_cells, alone)
+        busy = partial(_busy, tenant)
+        self.tenant = replace(tenant, presses=lambda: pace.presses(time.monotonic()))
         self.sandboxes = 0
-        self.cells = Lane(tenant.running_cells, patience_s=tenant.wait_s, refusal=self._busy)
+        self.cells = Lane(tenant.running_cells, patience_s=tenant.wait_s, refusal=busy)
         """Cells that run in a guest."""
-        self.starts = Lane(tenant.running_cells, patience_s=tenant.wait_s, refusal=self._busy)
-        """Sandboxes that get their worker. Apart from cells, so that a long one does not keep others from opening."""
+        self.starts = Lane(tenant.running_cells, patience_s=tenant.wait_s, refusal=busy, pace=pace, alarm=alarm)
+        """Sandboxes that get their worker. Apart from cells, so that a long one does not keep others from opening; at a
+        pace, as a start is work of the host that no limit of a guest counts."""
         self.tool_threads = BoundedThreads(servers, tenant.tool_threads)
 
     @property
@@ -96,21 +111,30 @@ class Account:
             message = f"tenant {self.tenant.name!r} has {allowed} sandboxes open; close one or try again later"
             raise tenant_exhausted(self.tenant, message, "sandboxes", allowed)
 
-    def _busy(self) -> PoolExhausted:
-        allowed = self.tenant.running_cells
-        message = (
-            f"tenant {self.tenant.name!r} may run {allowed} at once and its turn did not come within "
-            f"{self.tenant.wait_s:g} s or before the deadline; nothing of it ran: try again later"
-        )
-        return tenant_exhausted(self.tenant, message, "running_cells", allowed)
+
+def _busy(tenant: Tenant) -> PoolExhausted:
+    """The error for a turn that did not come."""
+    allowed = tenant.running_cells
+    message = (
+        f"tenant {tenant.name!r} may run {allowed} at once and its turn did not come within "
+        f"{tenant.wait_s:g} s or before the deadline; nothing of it ran: try again later"
+    )
+    return tenant_exhausted(tenant, message, "running_cells", allowed)
 
 
 class Accounts:
     """The accounts of one runtime. The owner guards it: no method locks."""
 
-    def __init__(self, tenants: Tenants, servers: ServerThreads) -> None:
+    def __init__(self, tenants: Tenants, servers: ServerThreads, *, all_open: Callable[[], int], alarm: Alarm) -> None:
+        """
+        Args:
+            all_open: sandboxes that are open, of all tenants and of none; takes no lock.
+            alarm: for each `Account`.
+        """
         self._tenants = tenants
         self._servers = servers
+        self._all_open = all_open
+        self._alarm = alarm
         self._accounts: dict[str, Account] = {}
 
     def enter(self, name: str) -> Account:
@@ -121,7 +145,7 @@ class Accounts:
         """
         account = self._accounts.get(name)
         if account is None:
-            account = Account(self._tenants.named(name), self._servers)
+            account = Account(self._tenants.named(name), self._servers, partial(self._is_alone, name), self._alarm)
         account.check_room()
         account.sandboxes += 1
         self._accounts[name] = account
@@ -133,6 +157,11 @@ class Accounts:
         if account.sandboxes == 0:
             for name in [name for name, other in self._accounts.items() if other.empty]:
                 del self._accounts[name]
+
+    def _is_alone(self, name: str) -> bool:
+        """Whether all open sandboxes are this tenant's. The one method that may be called without the owner's guard."""
+        account = self._accounts.get(name)
+        return account is not None and account.sandboxes >= self._all_open()
 
     def use(self) -> dict[str, TenantUse]:
         """What each tenant has now; tenants without anything are not there."""

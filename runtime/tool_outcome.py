@@ -74,6 +74,8 @@ def failure(refused: Refused) -> Outcome:
     """The outcome of a call that gives no result."""
     ends = isinstance(refused, Denied) and refused.end_run
     payload = encode([refused.kind, tidy(str(refused))], _ERROR_LIMITS)
+    # Its frames hold the outcome that holds it: thousands of refused calls would be garbage for the collector.
+    refused.__traceback__ = refused.__context__ = None
     return Outcome(ok=False, payload=payload, end_cell=ends, refused=refused)
 
 

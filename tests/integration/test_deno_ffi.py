@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,7 @@ pytestmark = [
     pytest.mark.deno,
     pytest.mark.skipif(sys.platform != "linux", reason="the engine starts its workers on Linux only"),
 ]
-FFI = {"js_ffi": True}
+FFI = {"js_ffi": True}  # a start takes seconds: tests share `box`, and most with a worker of their own are exhaustive
 BOUND_S = 30.0
 
 
@@ -70,10 +73,16 @@ def test_an_option_that_cannot_be_is_a_config_error(engine: str, options: object
             runtime.walls(engine=engine, engine_options=options)  # type: ignore[arg-type]
 
 
+def test_each_kind_of_worker_has_a_source_of_its_own(runtime: Runtime) -> None:
+    plain, ffi = runtime.core.source("process"), runtime.core.source("process", None, EngineOptions(js_ffi=True))
+    assert plain is not ffi
+    assert plain is runtime.core.source("process", None, EngineOptions())
+    assert ffi is runtime.core.source("process", None, EngineOptions(js_ffi=True))
+
+
+@pytest.mark.exhaustive
 def test_a_warm_worker_of_one_kind_is_never_given_to_a_sandbox_of_the_other() -> None:
     with Runtime(engine="deno", warm_workers=1) as runtime:
-        plain, ffi = runtime.core.source("process"), runtime.core.source("process", None, EngineOptions(js_ffi=True))
-        assert plain is not ffi
         with runtime.sandbox() as first, runtime.sandbox(engine_options=FFI) as second:
             no_js = first.run("import js").error
             assert no_js is not None
@@ -254,12 +263,23 @@ def test_recursion_ends_in_a_python_error_or_with_the_worker_and_never_hangs(box
     assert error.type == "RecursionError"
 
 
+@pytest.mark.exhaustive
 def test_the_async_face_takes_the_options_too() -> None:
     async def main() -> object:
         async with AsyncSandbox(engine="deno", engine_options=FFI) as box:
             return value(await box.run("import js\nawait js.Promise.resolve(6)"))
 
     assert asyncio.run(asyncio.wait_for(main(), BOUND_S)) == 6
+
+
+def test_the_snippet_of_the_page_runs_as_it_stands(root: Path, tmp_path: Path) -> None:
+    page = (root / "docs/engines.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    script = tmp_path / "snippet.py"
+    script.write_text(snippet, encoding="utf-8")
+    command = [sys.executable, "-W", "error", str(script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=2 * BOUND_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_metadata_says_that_javascript_was_reachable(box: Sandbox) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportPrivateUsage=false
 # looks into the pool
 import os
 import sys
@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from cloche import ClocheError, Limits, PoolExhausted, Runtime, Sandbox, TenantUse
+from cloche.runtime.pace import PRESSES_AFTER
 from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.watch import cpu_seconds
 
@@ -52,8 +53,9 @@ class Flood:
                 self.refused.append(exc)
             else:
                 self.boxes.append(box)
-                self._threads.append(threading.Thread(target=self._loop, args=(box,), daemon=True))
-                self._threads[-1].start()
+        for box in self.boxes:  # all at once: they come at a pace, and a cell waits for its turn for so long only
+            self._threads.append(threading.Thread(target=self._loop, args=(box,), daemon=True))
+            self._threads[-1].start()
 
     def _loop(self, box: Sandbox) -> None:
         while not self._stop.is_set() and not box.closed:
@@ -114,6 +116,27 @@ def test_a_worker_that_burns_for_long_steps_back_and_its_neighbour_does_not() ->
         box.interrupt()
         cell.join(BOUND_S)
         assert not cell.is_alive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
+@pytest.mark.parametrize("warm", [0, 1])
+def test_workers_of_a_tenant_that_starts_more_than_its_share_step_back_before_they_run_anything(warm: int) -> None:
+    with Runtime(busy_nice=9, warm_workers=warm) as runtime, runtime.sandbox(tenant="other") as other:
+        wall = next(wall for wall in runtime.walls() if wall.name == "cpu-priority")
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        with runtime.sandbox(tenant="flood") as first:
+            pace = runtime.core._accounts._accounts["flood"].starts._books.pace
+            assert pace is not None
+            pace.worked(time.monotonic(), 3600.0)
+            pace._pauses, pace._run_until = PRESSES_AFTER, time.monotonic() + BOUND_S
+            wait_until(lambda: runtime.warm_workers == warm)
+            with runtime.sandbox(tenant="flood") as box, runtime.sandbox(tenant="other") as another:
+                tasks = [int(name) for name in os.listdir(f"/proc/{process_of(box)}/task")]
+                wanted = max(own, 9) if wall.active else own
+                assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {wanted}
+                assert box.run("1 + 1").value == 2
+                for untouched in (first, other, another):
+                    assert os.getpriority(os.PRIO_PROCESS, process_of(untouched)) == own
 
 
 def test_a_worker_killed_from_outside_leaves_nothing_on_its_tenants_account() -> None:

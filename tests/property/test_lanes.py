@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cloche.runtime.errors import PoolExhausted
 from cloche.runtime.lanes import Lane, Turn
+from cloche.runtime.pace import Pace
+from cloche.runtime.supervisor import Watched
 
 BOUND_S = 5.0
 
@@ -47,10 +50,31 @@ class Request:
 
 
 class LaneMachine(RuleBasedStateMachine):
-    @initialize(places=st.integers(1, 3))
-    def open(self, places: int) -> None:
-        self.lane = Lane(places, patience_s=1, refusal=lambda: PoolExhausted("full", retry_after_s=1))
+    @initialize(places=st.integers(1, 3), paced=st.booleans())
+    def open(self, places: int, paced: bool) -> None:
+        self.alarms = 0
+        self.pace = Pace(places, lambda: False) if paced else None
+        refusal = lambda: PoolExhausted("full", retry_after_s=1)  # noqa: E731  # short
+        self.lane = Lane(places, patience_s=1, refusal=refusal, pace=self.pace, alarm=self._set_alarm)
         self.requests: list[Request] = []
+
+    def _set_alarm(self, item: Watched, at: float) -> None:
+        self.alarms += 1
+        self.due = item
+        assert self.alarms == 1, "a second alarm before the first rang"
+
+    @precondition(lambda self: getattr(self, "alarms", 0) > 0)
+    @rule()
+    def ring(self) -> None:
+        self.alarms -= 1
+        self.due.on_due()
+
+    @precondition(lambda self: getattr(self, "pace", None) is not None)
+    @rule()
+    def wear_out(self) -> None:
+        """The lane has worked for long: what has not begun waits for an alarm."""
+        assert self.pace is not None
+        self.pace.worked(time.monotonic(), 3600.0)
 
     def _pick(self, index: int) -> Request | None:
         alive = [request for request in self.requests if not request.over]
@@ -113,7 +137,7 @@ class LaneMachine(RuleBasedStateMachine):
         assert 0 <= self.lane.held <= self.lane.places
         for request in self.requests:
             assert request.went <= 1
-        if self.lane.held < self.lane.places:
+        if self.lane.held < self.lane.places and not self.alarms:
             assert self.lane.waiting == 0, "a place is free and somebody waits"
         in_guest = [request for request in self.requests if request.runs and not request.hurried]
         assert len(in_guest) <= self.lane.held
@@ -125,6 +149,8 @@ class LaneMachine(RuleBasedStateMachine):
             request.over = True
             request.turn.end()
             self._joined(request)
+        if self.alarms:
+            self.due.on_due()
         assert (self.lane.held, self.lane.waiting) == (0, 0)
 
     @staticmethod

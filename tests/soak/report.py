@@ -28,7 +28,9 @@ def section(record: Mapping[str, Any]) -> str:
         "hostile, workers in use killed at random. A good cell counts as answered when its value is the one the host\n"
         "computed for itself and a host tool saw it executed once; one whose worker the soak killed must raise\n"
         "`WorkerCrashed`. Growth is the median of the last quarter of the run less that of the first, after a tenth\n"
-        "of warm-up.\n\n"
+        "of warm-up; in the second half, less that of the third quarter. RSS climbs to the worst moment so far, as\n"
+        "allocators keep what was freed; what Python and the C allocator have in use, and what is left at rest after\n"
+        "a collection and a trim, tell a leak from that.\n\n"
         f"Machine: {machine}.\n\n{table(record)}{END}\n"
     )
 
@@ -73,6 +75,12 @@ def _figures(record: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("refused with a hint and asked again", counts.get("refused, asked to come back", 0)),
         ("good cell, p50 / p95 / p99 ms", f"{latency['p50']} / {latency['p95']} / {latency['p99']}"),
         ("host RSS growth, MB", record["host RSS growth MB"]),
+        ("host RSS growth in the second half, MB", record.get("host RSS growth in the second half MB", "")),
+        (
+            "host RSS at rest before and after the load, MB",
+            " / ".join(map(str, record.get("host RSS at rest MB", ()))),
+        ),
+        ("in use of the C allocator, growth, MB", record.get("allocator in use growth MB", "")),
         ("memory blocks of Python, growth", record.get("Python memory blocks growth", "")),
         ("fork servers RSS growth, MB", record["fork servers RSS growth MB"]),
         (

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import statistics
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from pathlib import Path
 from cloche import Runtime
 
 from .book import Book
-from .tenants import HOSTILE_SHARE, TENANTS_KNOWN, Live, Tenant
+from .memory import Allocator, python_blocks, rss_mb
+from .tenants import HOSTILE_SHARE, TENANTS_KNOWN, Live, Tenant, double
 
 TENANTS = 8
 THREADS = 2
@@ -36,6 +36,8 @@ WARM_UP_SHARE = 0.1
 """Of the run: what is loaded on first use is not growth."""
 GROWTH_MB = 8.0
 """Allowed between the first and the last quarter of the samples after that."""
+HALF_GROWTH_MB = 4.0
+"""Allowed between the third and the last quarter: by then the worst moment has been there many times."""
 SHORT_S = 120.0
 """A run shorter than this has not touched everything in its first quarter, and may grow by four times as much."""
 
@@ -48,7 +50,11 @@ class Samples:
     server_rss_mb: list[float] = field(default_factory=list[float])
     descriptors: list[int] = field(default_factory=list[int])
     blocks: list[float] = field(default_factory=list[float])
-    """Memory blocks that Python has in use: what would grow if objects were kept."""
+    """Memory blocks that Python has in use."""
+    in_use_mb: list[float] = field(default_factory=list[float])
+    """Of the C allocator."""
+    rested_mb: tuple[float, float] = (0.0, 0.0)
+    """RSS at rest, collected and trimmed: before the load and after it."""
     zombies: int = 0
     """The most seen at once among our descendants; a dying worker is one for a moment."""
 
@@ -56,6 +62,8 @@ class Samples:
 def soak(seconds: float, seed: int) -> dict[str, object]:
     """One run; the record of it. `record["findings"]` is empty when all held."""
     _first_use()
+    allocator = Allocator()
+    rested_before_mb = allocator.rested_mb(os.getpid())
     before = _descriptors(), threading.active_count(), set(_descendants(os.getpid()))
     book, samples, live, stop = Book(seed), Samples(), set[Live](), threading.Event()
     started = time.monotonic()
@@ -65,7 +73,7 @@ def soak(seconds: float, seed: int) -> dict[str, object]:
         threads.append(threading.Thread(target=_kill, args=(live, random.Random(seed), stop, book), daemon=True))  # noqa: S311
         for thread in threads:
             thread.start()
-        _watch(samples, started + seconds)
+        _watch(samples, started + seconds, allocator)
         stop.set()
         for thread in threads:
             thread.join(END_S)
@@ -75,6 +83,7 @@ def soak(seconds: float, seed: int) -> dict[str, object]:
     ran = time.monotonic() - started
     gc.collect()
     left = _left(before, open_left)
+    samples.rested_mb = rested_before_mb, allocator.rested_mb(os.getpid())
     return _record(book, samples, left, ran, seed)
 
 
@@ -102,8 +111,8 @@ def _await_threads(number: int) -> None:
 def _first_use() -> None:
     """What a process loads once is loaded before anything is counted, and its threads are gone again."""
     threads = threading.active_count()
-    with Runtime() as runtime, runtime.sandbox() as box:
-        box.run("1 + 1")
+    with Runtime() as runtime, runtime.sandbox(tools=[double], tenant="first") as box:
+        box.run("double(21)")
     _await_threads(threads)
 
 
@@ -151,23 +160,16 @@ def _worker_pid(victim: Live) -> int | None:
 # --- the eye ----------------------------------------------------------------------------------------------------------
 
 
-def _watch(samples: Samples, until: float) -> None:
+def _watch(samples: Samples, until: float, allocator: Allocator) -> None:
     while (left := until - time.monotonic()) > 0:
         threading.Event().wait(min(SAMPLE_EVERY_S, left))
-        samples.rss_mb.append(_rss_mb(os.getpid()))
+        samples.rss_mb.append(rss_mb(os.getpid()))
         samples.descriptors.append(_descriptors())
-        samples.blocks.append(float(sys.getallocatedblocks()))
+        samples.blocks.append(python_blocks())
+        samples.in_use_mb.append(allocator.in_use_mb())
         descendants = _descendants(os.getpid())
         samples.zombies = max(samples.zombies, sum(map(_is_zombie, descendants)))
-        samples.server_rss_mb.append(sum(_rss_mb(pid) for pid in _children(os.getpid())))
-
-
-def _rss_mb(pid: int) -> float:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
+        samples.server_rss_mb.append(sum(rss_mb(pid) for pid in _children(os.getpid())))
 
 
 def _is_zombie(pid: int) -> bool:
@@ -210,6 +212,9 @@ def _record(book: Book, samples: Samples, left: dict[str, int], ran: float, seed
     allowed = GROWTH_MB if ran >= SHORT_S else 4 * GROWTH_MB
     if growth > allowed:
         findings.append(f"the host grew by {growth:.1f} MB, {allowed:g} are allowed")
+    late_growth = _growth(samples.rss_mb, first=0.5)
+    if ran >= SHORT_S and late_growth > HALF_GROWTH_MB:
+        findings.append(f"the host grew by {late_growth:.1f} MB in the second half, {HALF_GROWTH_MB:g} are allowed")
     if share < 0.9999:
         findings.append(f"only {share:.6f} of the good cells that were not killed were answered correctly")
     if counts["hostile cells begun"] != counts["hostile cells ended"]:
@@ -227,6 +232,9 @@ def _record(book: Book, samples: Samples, left: dict[str, int], ran: float, seed
         "share of unkilled good cells answered correctly": share,
         "good cell ms": {"p50": round(p50, 2), "p95": round(p95, 2), "p99": round(p99, 2)},
         "host RSS growth MB": round(growth, 2),
+        "host RSS growth in the second half MB": round(late_growth, 2),
+        "host RSS at rest MB": [round(value, 1) for value in samples.rested_mb],
+        "allocator in use growth MB": round(_growth(samples.in_use_mb), 2),
         "host RSS MB at the end": round(samples.rss_mb[-1], 1) if samples.rss_mb else 0,
         "fork servers RSS growth MB": round(_growth(samples.server_rss_mb), 2),
         "host RSS MB over time": [round(value, 1) for value in samples.rss_mb[:: max(1, len(samples.rss_mb) // 60)]],
@@ -240,10 +248,11 @@ def _record(book: Book, samples: Samples, left: dict[str, int], ran: float, seed
     }
 
 
-def _growth(values: list[float]) -> float:
-    """Median of the last quarter less that of the first, the warm-up left out."""
+def _growth(values: list[float], first: float = 0.0) -> float:
+    """Median of the last quarter less that of the first, or of the one that begins at this share of the run; the
+    warm-up left out."""
     steady = values[int(len(values) * WARM_UP_SHARE) :]
-    quarter = len(steady) // 4
+    quarter, begin = len(steady) // 4, int(len(steady) * first)
     if quarter < 2:
         return 0.0
-    return statistics.median(steady[-quarter:]) - statistics.median(steady[:quarter])
+    return statistics.median(steady[-quarter:]) - statistics.median(steady[begin : begin + quarter])
