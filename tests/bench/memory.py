@@ -34,7 +34,7 @@ def figures(progress: Progress, *, lives: int = 1000, at_once: int = 200) -> Ite
 def per_thread_sandbox(progress: Progress) -> Iterator[Figure]:
     """Private memory of the host process, divided by the sandboxes that live in it."""
     progress(f"{LIVE} live sandboxes, thread")
-    with Runtime() as runtime:
+    with Runtime(warm_workers=0) as runtime:
         warm_up = [runtime.sandbox(isolation="thread") for _ in range(3)]
         for box in warm_up:
             box.run("1+1")
