@@ -21,6 +21,12 @@ const WARM_MEMORY_BYTES = 256 * 1024 * 1024;
 /** Replaced by `start`, as are the quotas of 0 files, before any code of a tenant runs. */
 const NO_TENANT_SEED = new Uint8Array(32);
 
+/**
+ * The rehearsed cell that is interrupted. A cold worker runs it as well: what it goes through is compiled at its first
+ * use, and a tenant's loop has to end soon after it was told to.
+ */
+const INTERRUPTED = 2;
+
 function main(): never {
   let code: number | undefined = EXIT_NO_GUEST;
   try {
@@ -53,6 +59,7 @@ function makeHost({ boot, module, memory, stdlib }: Assets, inbox: Inbox): Guest
 }
 
 function serve(image: string, host: GuestHost, inbox: Inbox): never {
+  host.rehearse(INTERRUPTED);
   sayHello(image);
   warmUp(host, (timeoutMs) => inbox.comesWithin(timeoutMs), cpuS);
   for (;;) host.handle(inbox.readRequest());

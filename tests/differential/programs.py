@@ -104,7 +104,8 @@ def _class(value: str) -> list[str]:
 
 
 def _generator(value: str) -> list[str]:
-    return ["def steps():", f"    got = yield {value}", "    yield got", "c = steps()", "print(next(c), c.send(1))"]
+    steps = ["def steps():", f"    got = yield {value}", "    yield got", "running = steps()"]
+    return [*steps, "c = next(running)", "print(c, running.send(1))"]  # a generator itself would show its address
 
 
 def _match(value: str) -> list[str]:

@@ -18,8 +18,13 @@ SLOW = {"sleep", "huge frame"}
 """Attacks that say nothing here that others do not."""
 
 
+others: set[threading.Thread] = set()
+"""Threads of other tests' runtimes."""
+
+
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
+    others.update(threading.enumerate())
     with Runtime(tenant_limits=TenantLimits(sandboxes=2)) as runtime:
         yield runtime
 
@@ -41,12 +46,12 @@ def one_life(runtime: Runtime, code: str) -> None:
 def garbage_of(runtime: Runtime, code: str) -> list[str]:
     """Types of our own objects that only the collector would free after such a life."""
     one_life(runtime, code)  # what is made once is made
-    wait_until(lambda: runtime.core.servers.idle == threads_of(runtime))
+    wait_until(lambda: runtime.core.servers.idle == server_threads())
     gc.collect()
     gc.disable()
     try:
         one_life(runtime, code)
-        wait_until(lambda: runtime.core.servers.idle == threads_of(runtime))  # a thread keeps its job to the end
+        wait_until(lambda: runtime.core.servers.idle == server_threads())  # a thread keeps its job to the end
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         return sorted({type(found).__name__ for found in gc.garbage if type(found).__module__.startswith("cloche")})
@@ -56,9 +61,9 @@ def garbage_of(runtime: Runtime, code: str) -> list[str]:
         gc.enable()
 
 
-def threads_of(runtime: Runtime) -> int:
+def server_threads() -> int:
     """Its server threads, busy ones included."""
-    return sum(thread.name.startswith("cloche-server-") for thread in threading.enumerate())
+    return sum(thread.name.startswith("cloche-server-") for thread in set(threading.enumerate()) - others)
 
 
 @pytest.mark.wasmtime
