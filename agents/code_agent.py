@@ -65,14 +65,7 @@ class CodeAgent(Agent):
         given = SandboxOptions(
             engine=engine, engine_options=engine_options, isolation=isolation, limits=limits, runtime=runtime
         )
-        if sandbox is not None and given != SandboxOptions(limits=given.limits if fields["has_sub_agents"] else None):
-            raise ConfigError(
-                "sandbox= stands instead of limits, engine, engine_options, isolation and runtime: "
-                "give one or the other"
-            )
-        if isinstance(sandbox, SandboxOptions) and sandbox.limits is None:
-            sandbox = replace(sandbox, limits=given.limits)
-        self.sandbox: Final[GivenSandbox] = sandbox if sandbox is not None else given
+        self.sandbox: Final[GivenSandbox] = _chosen(sandbox, given, has_sub_agents=bool(fields["has_sub_agents"]))
         """Where its code runs: the options of each run's sandbox, or what was given as `sandbox=`."""
         opener(self.sandbox)  # says what is wrong with it now
         self._prelude: Final = prelude(packages := checked_imports(additional_authorized_imports))
@@ -91,9 +84,25 @@ class CodeAgent(Agent):
             structured=use_structured_outputs,
             packages=packages,
         )
-        owner = sandbox.runtime if isinstance(sandbox, SandboxOptions) else runtime
+        owner = self.sandbox.runtime if isinstance(self.sandbox, SandboxOptions) else None
         super().__init__(spec, checked.get("budget"), owner)
 
     def new_home(self, *, keep: bool = False, tenant: str | None = None) -> Home:
         """A place for code: of one run, or of a conversation (`keep`)."""
         return Home(opener(self.sandbox, tenant), self.tools, prelude=self._prelude, keep=keep)
+
+
+def _chosen(sandbox: GivenSandbox | None, given: SandboxOptions, *, has_sub_agents: bool) -> GivenSandbox:
+    """`sandbox=`, or else the options that were given one by one. Raises ConfigError for both.
+
+    With sub-agents `given` has limits of its own making, which also fill a gap in `sandbox=`.
+    """
+    if sandbox is None:
+        return given
+    if given != SandboxOptions(limits=given.limits if has_sub_agents else None):
+        raise ConfigError(
+            "sandbox= stands instead of limits, engine, engine_options, isolation and runtime: give one or the other"
+        )
+    if isinstance(sandbox, SandboxOptions) and sandbox.limits is None:
+        return replace(sandbox, limits=given.limits)
+    return sandbox

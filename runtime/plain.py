@@ -1,8 +1,9 @@
-"""`record`: a dataclass whose import costs a fifth and whose making costs half.
+"""`record`: a dataclass whose import costs a fifth, and each of its objects half.
 
 The rule: a record is not changed after it was made. Type checkers hold everybody to that; at run time nobody does.
-What `dataclass(frozen=True)` compiles for each class - six methods, most never called - took a process start 40 ms and
-each frame half a microsecond. Classes that users hold in their hands (`Limits`, `Cell`, settings) stay frozen.
+`dataclass(frozen=True)` compiles six methods for each class, most of them never called: 0.9 ms a class against 0.2, and
+1.1 us an object against 0.4 (best of 15 runs, CPython 3.11); importing `Sandbox` makes 64 dataclasses. Those that users
+hold in their hands (`Limits`, `Cell`, settings) stay frozen.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
+from tests.support.pages import snippets
 
 from cloche import ScriptedModel
 
@@ -44,19 +44,8 @@ CASES: dict[str, tuple[list[str], str]] = {
 """By heading: what the model says, and what the snippet prints."""
 
 
-def snippets(root: Path) -> dict[str, str]:
-    page = (root / "docs/agents.md").read_text(encoding="utf-8")
-    parts = re.split(r"^#{1,2} (.+)$", page, flags=re.MULTILINE)[1:]
-    found: dict[str, str] = {}
-    for heading, text in zip(parts[::2], parts[1::2], strict=True):
-        code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        if code:
-            found[heading] = "\n".join(code)
-    return found
-
-
 def test_every_snippet_has_its_model(root: Path) -> None:
-    assert list(snippets(root)) == list(CASES)
+    assert list(snippets(root / "docs/agents.md")) == list(CASES)
 
 
 @pytest.mark.parametrize("heading", CASES)
@@ -66,7 +55,7 @@ def test_a_snippet_of_the_page_prints_what_it_should(
     if heading == "Watching from outside":
         pytest.importorskip("opentelemetry")
     lines, printed = CASES[heading]
-    page = snippets(root)
+    page = snippets(root / "docs/agents.md")
     names: dict[str, object] = {
         "model": ScriptedModel(lines),
         "model_of_pricer": ScriptedModel([py("final_answer(get_price('tea'))")]),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
+from tests.support.pages import snippets
 
 from cloche import CodeAgent, RunResult, ScriptedModel
 
@@ -30,16 +30,8 @@ CASES: dict[str, tuple[list[str], str]] = {
 """By heading: what the model says, and what the snippet prints."""
 
 
-def snippets(root: Path) -> dict[str, str]:
-    page = (root / "docs/memory.md").read_text(encoding="utf-8")
-    parts = re.split(r"^#{1,2} (.+)$", page, flags=re.MULTILINE)[1:]
-    found = zip(parts[::2], parts[1::2], strict=True)
-    code = {heading: re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for heading, text in found}
-    return {heading: "\n".join(blocks) for heading, blocks in code.items() if blocks}
-
-
 def test_every_snippet_has_its_model(root: Path) -> None:
-    assert list(snippets(root)) == list(CASES)
+    assert list(snippets(root / "docs/memory.md")) == list(CASES)
 
 
 @pytest.mark.parametrize("heading", CASES)
@@ -49,7 +41,7 @@ def test_a_snippet_of_the_page_prints_what_it_should(
     for module in {"On the console": ["rich"], "OpenTelemetry": ["opentelemetry"]}.get(heading, []):
         pytest.importorskip(module)
     lines, printed = CASES[heading]
-    exec(snippets(root)[heading], {"model": ScriptedModel(lines)})  # our own page
+    exec(snippets(root / "docs/memory.md")[heading], {"model": ScriptedModel(lines)})  # our own page
     assert capsys.readouterr().out == printed
 
 

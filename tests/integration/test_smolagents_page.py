@@ -8,6 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from tests.support.pages import snippets
 
 from cloche import ScriptedModel, ToolCallRequest
 from cloche.agents.models.scripted import Line
@@ -72,16 +73,6 @@ CASES: dict[str, tuple[list[Line], str]] = {
 """By heading: what the model says, and what the snippet prints."""
 
 
-def snippets(root: Path) -> dict[str, str]:
-    parts = re.split(r"^## (.+)$", (root / PAGE).read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    found: dict[str, str] = {}
-    for heading, text in zip(parts[::2], parts[1::2], strict=True):
-        code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        if code:
-            found[heading] = "\n".join(code)
-    return found
-
-
 @pytest.fixture
 def web(root: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[dict[str, object]]:
     """The small web of the examples, as the page's names for it."""
@@ -94,7 +85,7 @@ def web(root: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[dict[str, obje
 
 
 def test_every_snippet_has_its_model(root: Path) -> None:
-    assert list(snippets(root)) == list(CASES)
+    assert list(snippets(root / PAGE, headings="##")) == list(CASES)
 
 
 def test_quotes_are_short(root: Path) -> None:
@@ -113,5 +104,5 @@ def test_a_snippet_of_the_page_prints_what_it_should(
         "model_of_research": ScriptedModel([py("final_answer('All is well')")]),
         **web,
     }
-    exec(snippets(root)[heading], names)  # our own page
+    exec(snippets(root / PAGE, headings="##")[heading], names)  # our own page
     assert capsys.readouterr().out == printed
