@@ -6,12 +6,11 @@ same and cost each process start 150 ms.)
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast, overload
 
 from .errors import ConfigError
+from .plain import dataclass, field, fields
 
 N = TypeVar("N", int, float)
 
@@ -39,7 +38,7 @@ def bounded(default: Any, *, ge: float | None = None, gt: float | None = None, l
     """A field with this default and these bounds. int defaults make int fields, float ones take int as
     well, None makes an optional int."""
     bounds = Bounds(cast("float", gt if ge is None else ge), le, open_below=ge is None)
-    return dataclasses.field(default=default, metadata={"bounds": bounds})
+    return field(default=default, metadata={"bounds": bounds})
 
 
 class Bounded:
@@ -49,14 +48,14 @@ class Bounded:
 
     def check(self) -> None:
         """Raises ConfigError for the first field that is of the wrong kind or out of bounds."""
-        for field in dataclasses.fields(cast("Any", self)):
-            bounds: Bounds | None = field.metadata.get("bounds")
-            value = getattr(self, field.name)
-            if bounds is None or value is field.default:  # most settings are left alone, and every sandbox has some
+        for one in fields(self):
+            bounds: Bounds | None = one.metadata.get("bounds")
+            value = getattr(self, one.name)
+            if bounds is None or value is one.default:  # most settings are left alone, and every sandbox has some
                 continue
-            whole = type(field.default) is not float
+            whole = type(one.default) is not float
             if type(value) is not int and (whole or type(value) is not float):
                 kind = "a whole number" if whole else "a number"
-                raise ConfigError(f"{type(self).__name__}.{field.name} is {kind}, not {value!r:.60}")
+                raise ConfigError(f"{type(self).__name__}.{one.name} is {kind}, not {value!r:.60}")
             if not math.isfinite(value) or not bounds.hold(value):
-                raise ConfigError(f"{type(self).__name__}.{field.name} is {bounds}, not {value!r:.60}")
+                raise ConfigError(f"{type(self).__name__}.{one.name} is {bounds}, not {value!r:.60}")

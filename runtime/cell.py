@@ -6,9 +6,8 @@ still be chosen by an attacker: escape them before a browser or a terminal shows
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from .metadata import Metadata
+from .plain import dataclass, field
 from .protocol import GuestError
 
 _SHOWN = 200

@@ -5,15 +5,14 @@ What one sandbox may use stands in `limits.py`; here is what one host process sp
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from .bounded import Bounded, bounded
 from .errors import ConfigError
+from .plain import dataclass, field, fields
 from .policy import Policy
 from .tenants import TenantLimits, Tenants, checked_own
 
@@ -47,7 +46,7 @@ class RuntimeConfig(Bounded):
     """What every sandbox must have, or it does not start."""
     tenant_limits: TenantLimits = TenantLimits()
     """Caps of each tenant. A sandbox without `tenant=` is the host's own, and only the caps above hold for it."""
-    tenants: Mapping[str, TenantLimits] = dataclasses.field(default_factory=dict[str, TenantLimits], hash=False)
+    tenants: Mapping[str, TenantLimits] = field(default_factory=dict[str, TenantLimits], hash=False)
     """Caps of single tenants by name; they replace `tenant_limits` as a whole. Copied."""
     busy_nice: int = bounded(10, ge=0, le=19)
     """What a worker's niceness becomes when it burns CPU for long, so that others go first. 0: left alone."""
@@ -85,16 +84,16 @@ def config_from_environment(environ: Mapping[str, str] = os.environ, **options: 
         ConfigError: a variable or option has a value that cannot be.
     """
     found: dict[str, object] = {}
-    for field in dataclasses.fields(RuntimeConfig):
-        text = environ.get(f"CLOCHE_{field.name.upper()}", "")
-        if text and field.name not in _NOT_ONE_VALUE:
-            found[field.name] = text if field.name in _TEXTS else _number(f"CLOCHE_{field.name.upper()}", text)
+    for one in fields(RuntimeConfig):
+        text = environ.get(f"CLOCHE_{one.name.upper()}", "")
+        if text and one.name not in _NOT_ONE_VALUE:
+            found[one.name] = text if one.name in _TEXTS else _number(f"CLOCHE_{one.name.upper()}", text)
     if walls := environ.get("CLOCHE_REQUIRE_WALLS", ""):
         found["policy"] = Policy(require_walls={name.strip() for name in walls.split(",")})
     caps = {
-        field.name: _number(name, text)
-        for field in dataclasses.fields(TenantLimits)
-        if (text := environ.get(name := f"CLOCHE_TENANT_{field.name.upper()}", ""))
+        one.name: _number(name, text)
+        for one in fields(TenantLimits)
+        if (text := environ.get(name := f"CLOCHE_TENANT_{one.name.upper()}", ""))
     }
     if caps:
         found["tenant_limits"] = TenantLimits(**caps)  # type: ignore[arg-type]  # `check` looks at each
@@ -103,7 +102,7 @@ def config_from_environment(environ: Mapping[str, str] = os.environ, **options: 
 
 def make_config(options: Mapping[str, object]) -> RuntimeConfig:
     """The config with these fields. Raises ConfigError for a field that does not exist or has a wrong value."""
-    unknown = options.keys() - {field.name for field in dataclasses.fields(RuntimeConfig)}
+    unknown = options.keys() - {one.name for one in fields(RuntimeConfig)}
     if unknown:
         raise ConfigError(f"RuntimeConfig has no field {sorted(unknown)[0]!r}")
     return RuntimeConfig(**options)  # type: ignore[arg-type]  # `check` looks at each

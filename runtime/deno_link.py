@@ -18,10 +18,11 @@ from ..wasm_sandbox.fork_protocol import CPU, MEMORY
 from ..wasm_sandbox.jail.rlimits import CPU_SLACK_S, data_bytes
 from .errors import WorkerCrashed
 from .limits import MIB, Limits
-from .links import FrameSink
-from .process_link import ProcessLink, WorkerProcess
+from .links import FrameSink, MovingSink
+from .process_link import ProcessLink
 from .protocol import Hello
 from .watch import cpu_seconds
+from .worker_process import WorkerProcess
 
 INTERRUPT = b"\xff\xff\xff\xff"
 BASE_BYTES = 1536 * MIB
@@ -72,6 +73,11 @@ class DenoLink(ProcessLink):
         """See `WorkerLink.request`."""
         self._allow_cpu()
         super().request(frame, on_frame)
+
+    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
+        """See `CallerServed`."""
+        self._allow_cpu()
+        super().request_here(frame, on_frame)
 
     def interrupt(self) -> None:
         with self._gate:

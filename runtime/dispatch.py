@@ -12,13 +12,12 @@ from __future__ import annotations
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # decoded values are of any type; each is looked at by its own
 import contextvars
-import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import lazy
 from .cell import LimitHit
 from .errors import ProtocolError
 from .limits import Limits
@@ -35,6 +34,11 @@ from .tool_signature import Arguments, BadArguments
 from .tools import Tool, ToolTable
 from .values import BadValue, CrossError, ValueLimits, ValueTooLarge, decode_counted, encode
 
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = lazy.module("concurrent.futures")
+
 __all__ = ["AsyncRunner", "CellCalls", "ToolThreads"]
 
 MAX_UNDELIVERED = 16_384
@@ -43,7 +47,7 @@ MAX_WAKE_RESULTS = 256
 """Results in one `wake` frame; the guest waits again for the rest."""
 OPEN_VALUES = 4
 """Arguments of all open `.aio` calls together may take this many times `value_bytes`."""
-_log = logging.getLogger("cloche.tools")
+_log = lazy.logger("cloche.tools")
 
 
 class CellCalls:
@@ -266,7 +270,7 @@ class CellCalls:
             return failure(Refused("CannotCross", tidy(str(exc))))
         except Late as exc:
             return failure(self._late(tool, exc))
-        except CancelledError:  # what a hook or a pause waited for, by the abort
+        except futures.CancelledError:  # what a hook or a pause waited for, by the abort
             return failure(Refused("Interrupted", "the call was cancelled", "cancelled"))
         except BaseException as exc:  # noqa: BLE001  # SystemExit or a stray KeyboardInterrupt of a tool is its failure too
             return failure(self._failed(tool, exc))

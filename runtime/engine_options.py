@@ -7,9 +7,9 @@ is never given to a sandbox with another.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from .errors import ConfigError
+from .plain import dataclass
 
 JS_FFI = "js_ffi"
 

@@ -1,28 +1,29 @@
-"""One request in flight: served on a server thread, ended exactly once, soon after its deadline at the latest.
+"""One request in flight: served on one thread at a time, ended exactly once, soon after its deadline at the latest.
 
 The rule: whatever guest, worker and tools do, the execution ends. At the deadline, or when it is cancelled, the
 supervisor climbs the kill ladder: interrupt, epoch trap, kill; and when even then the server thread does not come back
 (a tool of the host hangs on it), it ends the execution over that thread's head. The thread returns to its pool when the
 tool returns.
+
+A caller who blocks may serve the request himself, which saves two wake-ups of threads, until it comes to a tool: then a
+server thread goes on, so that no tool can hold the caller past its deadline.
 """
 
 from __future__ import annotations
 
-import enum
-import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
+from . import lazy
 from .errors import ClocheError, ProtocolError, SandboxClosed, TimedOut, WorkerCrashed
 from .lanes import Turn
-from .links import FrameSink, WorkerLink
-from .servers import ServerThreads
+from .links import CallerServed, HandOver, WorkerLink
+from .servers import Job, ServerThreads
 from .supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from .cell import Cell
+from .work import Why, Work
 
 INTERRUPT_GRACE_S = 0.2
 """A guest answers an interrupt in 4 ms; the rest is for its `finally` blocks on a busy machine."""
@@ -34,49 +35,9 @@ LAST_RUNG = 3
 WAIT_POLL_S = 1.0
 """A waiter is woken at the end; it looks by itself this often, so that no lost wake-up can hang it."""
 
-_log = logging.getLogger("cloche")
+_log = lazy.logger("cloche")
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Why(enum.Enum):
-    """Why an execution was told to stop. The value is what `Work.abort` hears."""
-
-    DEADLINE = "deadline"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
-    CLOSED = "closed"
-
-
-class Work(Protocol[T_co]):
-    """What a request means beside its bytes: a cell, a file request, the start of a sandbox."""
-
-    @property
-    def frame(self) -> bytes:
-        """The request."""
-        ...
-
-    @property
-    def sink(self) -> FrameSink:
-        """Takes the worker's frames."""
-        ...
-
-    def finish(self) -> T_co:
-        """The result, after the request returned. On the server thread."""
-        ...
-
-    def partial(self) -> Cell | None:
-        """What a cell had printed so far; the whole cell after `finish`. Any thread, while a tool may hang."""
-        ...
-
-    def abort(self, why: Why) -> None:
-        """Let waits for tools and timers return, so that the guest sees the interrupt. Any thread, never blocks."""
-        ...
-
-    def withdraw(self) -> str | None:
-        """The request was never sent: undo what was prepared. Why the sandbox is lost by that; None if it is not."""
-        ...
 
 
 class Execution(Generic[T]):
@@ -92,7 +53,12 @@ class Execution(Generic[T]):
         self._on_end = on_end
         """Called once before anybody is woken: None, or why the sandbox's state is lost."""
         self._supervisor: Supervisor | None = None
+        self._servers: ServerThreads | None = None
         self._turn: Turn | None = None
+        self._here: CallerServed | None = None
+        """The worker, while the caller serves."""
+        self._moved = False
+        """The caller has handed the request over."""
         self._gate = threading.Lock()
         self._over = False
         self._done = threading.Lock()
@@ -110,17 +76,29 @@ class Execution(Generic[T]):
         """True once it has ended and the sandbox is free again."""
         return self._over
 
-    def start(self, servers: ServerThreads, supervisor: Supervisor, turn: Turn | None = None) -> None:
-        """Put it on a server thread, now or when its turn comes, and under the supervisor's eye.
+    def start(
+        self,
+        servers: ServerThreads,
+        supervisor: Supervisor,
+        turn: Turn | None = None,
+        here: CallerServed | None = None,
+    ) -> None:
+        """Put it under the supervisor's eye and on a server thread, now or when its turn comes.
+
+        Args:
+            servers: gives the thread.
+            supervisor: keeps the deadline.
+            turn: the place in the tenant's lane that it needs first.
+            here: the worker, if the caller serves; he calls `wait` at once.
 
         Raises:
             RuntimeClosed: the runtime was closed; the execution has ended.
         """
-        self._supervisor, self._turn = supervisor, turn
+        self._supervisor, self._servers, self._turn, self._here = supervisor, servers, turn, here
         patience_s = self._allowed_s if turn is None else min(turn.patience_s, self._allowed_s)
         try:
             supervisor.watch(self, self._started + patience_s)
-            if turn is None:
+            if turn is None and here is None:
                 servers.submit(self._serve)
         except (ClocheError, RuntimeError) as exc:  # RuntimeError: the system gives no more threads
             self._end(None, exc, lost=self._work.withdraw())
@@ -139,8 +117,12 @@ class Execution(Generic[T]):
     def wait(self) -> None:
         """Block until it has ended. A KeyboardInterrupt while waiting cancels it, waits for the end, then goes on."""
         try:
+            if self._here is not None and not self._over:
+                self._serve_here(self._here)
             self._block()
         except BaseException:
+            if self._here is not None and not self._moved and not self._over:
+                self._leave_to_servers(self._mend)
             self.cancel()
             self._block()  # bounded: the ladder ends it
             raise
@@ -182,8 +164,11 @@ class Execution(Generic[T]):
         """Start down the kill ladder now, from any thread. `CLOSED` skips the interrupt: nobody wants the state."""
         if self._refuse(why):
             return
+        if self._supervisor is None:  # it was never started
+            self._end(None, SandboxClosed("the request was given up before it began"), lost=self._work.withdraw())
+            return
         with self._gate:
-            if self._ended or self._supervisor is None:
+            if self._ended:
                 return
             self._why = self._why if self._why in (Why.DEADLINE, Why.CANCELLED) else why
             if why is Why.CLOSED:
@@ -246,11 +231,63 @@ class Execution(Generic[T]):
         self._end(None, closed if why is Why.CLOSED else turn.refusal(), lost=self._work.withdraw())
         return True
 
+    # --- serving, on the caller's thread ------------------------------------------------------------------------------
+
+    def _serve_here(self, link: CallerServed) -> None:
+        """Serve until the end, or until a server thread has to go on. Raises what broke the caller's waiting off."""
+        try:
+            self._serve_with(partial(link.request_here, self._work.frame, self._work.sink))
+        except HandOver as moved:
+            self._leave_to_servers(self._go_on)
+            self._moved = True
+            if moved.cause is not None:
+                raise moved.cause from None
+
+    def _leave_to_servers(self, job: Job) -> None:
+        """Where no thread is to be had, the ladder ends the execution."""
+        try:
+            if self._servers is not None:
+                self._servers.submit(job)
+        except (ClocheError, RuntimeError):
+            self.cancel(Why.CLOSED)
+
+    def _go_on(self) -> None:
+        """Where the caller left, on a server thread."""
+        link = self._taken_over()
+        if link is not None:
+            self._serve_with(partial(link.resume, self._work.sink))
+
+    def _mend(self) -> None:
+        """An exception tore the caller out of serving, nobody knows where: what the worker says next has no meaning.
+        On a server thread, where no such exception comes."""
+        link = self._taken_over()
+        if link is None:
+            return
+        self._link.kill()
+        link.abandon()
+        self._quiet()
+        self._abandon()
+        lost = "a request was broken off by an exception on its caller's thread"
+        self._end(None, WorkerCrashed(lost), lost=lost)
+        if not self._over:  # torn out of `_end` itself
+            self._tell_end(lost)
+
+    def _taken_over(self) -> CallerServed | None:
+        """The worker, for the first that asks: the caller serves no more."""
+        with self._gate:
+            link, self._here = self._here, None
+        return link
+
     # --- serving, on the server thread --------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        self._serve_with(partial(self._link.request, self._work.frame, self._work.sink))
+
+    def _serve_with(self, talk: Callable[[], None]) -> None:
         try:
-            self._link.request(self._work.frame, self._work.sink)
+            talk()
+        except HandOver:
+            raise
         except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
             self._quiet()
             self._link.kill()
@@ -285,7 +322,10 @@ class Execution(Generic[T]):
                 return
             self._ended = True
             self._value, self._error = value, error
-            callbacks, self._callbacks = self._callbacks, []
+        self._tell_end(lost)
+
+    def _tell_end(self, lost: str | None) -> None:
+        """Free the sandbox, then wake who waits."""
         if self._supervisor is not None:
             self._supervisor.forget(self)
         if self._turn is not None:
@@ -293,6 +333,7 @@ class Execution(Generic[T]):
         self._on_end(lost)
         self._over = True
         self._done.release()
+        callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from .errors import WorkerCrashed
 from .limits import Limits
-from .links import FrameSink, WorkerLink
+from .links import CallerServed, FrameSink, WorkerLink
 from .protocol import (
     Done,
     FileDone,
@@ -45,6 +45,7 @@ class FakeLink:
     """A scripted worker. Counts what was done to it, for tests to look at."""
 
     extra_grace_s: float = 0.0
+    for_callers: CallerServed | None = None
 
     def __init__(self, *scripts: Script, can_trap: bool = False) -> None:
         self._scripts = scripts or (answer(None),)
@@ -192,6 +193,7 @@ class FakeSource:
         self.closed = False
         self.prepared = True
         self.warm = 0
+        self.serves_callers = False
 
     def prepare(self) -> None:
         """Fakes share nothing."""

@@ -6,11 +6,10 @@ table with what happens at each limit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .bounded import Bounded, bounded
 from .errors import ConfigError
 from .framing import MAX_ATTACHMENTS, MAX_HEADER_BYTES
+from .plain import dataclass
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -1,8 +1,8 @@
 """One worker as the host sees it, and where workers come from. The only face that the rest of the runtime knows.
 
-The rule: `request` belongs to the one thread that serves the sandbox; `interrupt`, `trap`, `kill` may come from any
-thread at any time, also twice or too late, and never block. A link whose worker is gone raises `WorkerCrashed` from
-`request` and nothing else.
+The rule: `request` belongs to the one thread that serves the sandbox, and moves to another only by a `HandOver`;
+`interrupt`, `trap`, `kill` may come from any thread at any time, also twice or too late, and never block. A link whose
+worker is gone raises `WorkerCrashed` from `request` and nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +13,18 @@ from typing import Protocol
 from .errors import WorkerCrashed
 from .limits import Limits
 from .tenants import Tenant
+
+
+class HandOver(Exception):
+    """The request goes on, but not on this thread: `CallerServed.resume` takes it up on another, and nothing is lost.
+
+    Raised where serving on the caller's own thread comes to something that may hold it, such as a tool.
+    """
+
+    def __init__(self, cause: BaseException | None = None) -> None:
+        """`cause`: what the caller is to hear, such as a KeyboardInterrupt; None: it only waits for the end."""
+        super().__init__()
+        self.cause = cause
 
 
 class FrameSink(Protocol):
@@ -28,6 +40,18 @@ class FrameSink(Protocol):
         ...
 
 
+class MovingSink(FrameSink, Protocol):
+    """A sink whose request may begin on the thread of its caller."""
+
+    def begin_here(self) -> None:
+        """It does: until `resume` a call raises HandOver rather than take long."""
+        ...
+
+    def resume(self) -> bytes | None:
+        """Take the frame that was handed over, if there is one; as a call does. From then on nothing is handed over."""
+        ...
+
+
 class WorkerLink(Protocol):
     """One worker, leased to one sandbox for the rest of its life."""
 
@@ -39,6 +63,11 @@ class WorkerLink(Protocol):
     @property
     def exit_status(self) -> int | None:
         """Exit code of the worker, negative for a signal; None while it lives or where there is no process."""
+        ...
+
+    @property
+    def for_callers(self) -> CallerServed | None:
+        """The same worker for a caller who serves his request himself; None where that cannot be, or not now."""
         ...
 
     def request(self, frame: bytes, on_frame: FrameSink) -> None:
@@ -70,6 +99,27 @@ class WorkerLink(Protocol):
         ...
 
 
+class CallerServed(Protocol):
+    """A worker whose request begins on the thread of the caller, which an exception may leave at any moment (Ctrl-C)
+    and which no tool of the host may hold."""
+
+    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
+        """As `WorkerLink.request`, until `on_frame` has to do what may take long.
+
+        Raises:
+            HandOver: `on_frame` raised it, or an exception came while nothing was under way.
+        """
+        ...
+
+    def resume(self, on_frame: MovingSink) -> None:
+        """Go on with a request that was handed over, to its end. On a server thread; raises what `request` does."""
+        ...
+
+    def abandon(self) -> None:
+        """An exception tore the caller out of `request_here`: nobody serves it any more. After `kill`."""
+        ...
+
+
 class WorkerSource(Protocol):
     """Gives out workers that nobody has used: the pool, or the engine inside this process."""
 
@@ -81,6 +131,11 @@ class WorkerSource(Protocol):
     @property
     def warm(self) -> int:
         """Workers that are ready and unused now; 0 where none are kept."""
+        ...
+
+    @property
+    def serves_callers(self) -> bool:
+        """Whether its workers' links have `for_callers`."""
         ...
 
     def prepare(self) -> None:
@@ -125,9 +180,30 @@ class LeasedLink:
     def exit_status(self) -> int | None:
         return None if self._link is None else self._link.exit_status
 
+    @property
+    def for_callers(self) -> CallerServed | None:
+        """A lease that would have to wait for its worker is not made on the caller's thread."""
+        if self._link is not None:
+            return self._link.for_callers
+        return self if self._source.serves_callers and self._source.warm else None
+
     def request(self, frame: bytes, on_frame: FrameSink) -> None:
         link = self._link if self._link is not None else self._lease()
         link.request(frame, on_frame)
+
+    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
+        callers = self._lease().for_callers
+        if callers is None:
+            raise AssertionError("the source said that its workers serve callers")
+        callers.request_here(frame, on_frame)
+
+    def resume(self, on_frame: MovingSink) -> None:
+        if self._link is not None and self._link.for_callers is not None:
+            self._link.for_callers.resume(on_frame)
+
+    def abandon(self) -> None:
+        if self._link is not None and self._link.for_callers is not None:
+            self._link.for_callers.abandon()
 
     def interrupt(self) -> None:
         if self._link is not None:

@@ -7,9 +7,10 @@ active on the word of the jail's report, as in `Runtime.walls()`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from ..wasm_sandbox.pinned import WASMTIME
+from .plain import dataclass
 from .walls import Isolation, Wall
 
 VERSION = "0.1.0"
@@ -42,6 +43,8 @@ class Metadata:
 
     def to_json(self) -> dict[str, object]:
         """As plain data, for a log or an audit record."""
+        from dataclasses import asdict
+
         return {**asdict(self), "walls": list(self.walls)}
 
 
@@ -49,13 +52,11 @@ def metadata_of(
     manifest: Manifest, image: str, isolation: Isolation, walls: Sequence[Wall], engine: str = "wasmtime"
 ) -> Metadata:
     """The metadata of sandboxes from this image (its sha256) behind these walls."""
-    from ..wasm_sandbox.capi import PINNED_VERSION
-
     return Metadata(
         cloche=VERSION,
         engine=engine,
         isolation=isolation,
-        wasmtime=PINNED_VERSION if engine == "wasmtime" else "",
+        wasmtime=WASMTIME if engine == "wasmtime" else "",
         pyodide=manifest.pyodide,
         python=manifest.python,
         image=image,

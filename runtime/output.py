@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import codecs
 import functools
-import hashlib
 import io
-import mimetypes
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeAlias
+from contextvars import Context
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from . import lazy
 from .cell import Artifact
+
+if TYPE_CHECKING:
+    import hashlib
+    import mimetypes
+else:
+    hashlib = lazy.module("hashlib")
+    mimetypes = lazy.module("mimetypes")
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 OnOutput: TypeAlias = Callable[[Stream, str], object]
@@ -29,11 +36,14 @@ MAX_NAME_BYTES = 200
 class OutputCollector:
     """stdout and stderr of one cell. One thread adds; any thread may read."""
 
-    def __init__(self, limit_bytes: int, on_output: OnOutput | None) -> None:
+    def __init__(self, limit_bytes: int, on_output: OnOutput | None, context: Context | None = None) -> None:
+        """`context`: what `on_output` sees; None: that of the thread which adds."""
         self._limit_bytes = limit_bytes
         self._left = limit_bytes
         self._on_output = on_output
-        self._texts: dict[Stream, io.StringIO] = {"stdout": io.StringIO(), "stderr": io.StringIO()}
+        # A context object cannot be entered twice at once, and the tools are given theirs.
+        self._context = None if on_output is None or context is None else context.copy()
+        self._texts: dict[Stream, io.StringIO] = {}
         self._decoders: dict[Stream, codecs.IncrementalDecoder] = {}
         self.total_bytes = 0
         """Bytes that the guest sent, cut ones included."""
@@ -61,21 +71,28 @@ class OutputCollector:
 
     def finish(self) -> None:
         """The cell is over: half a character at the end becomes U+FFFD, unless it was cut there."""
-        if not self.cut:
+        if self._decoders and not self.cut:
             for stream, decoder in self._decoders.items():
                 self._write(stream, decoder.decode(b"", final=True))
 
     def text(self, stream: Stream) -> str:
         """What has arrived so far."""
-        return self._texts[stream].getvalue()
+        text = self._texts.get(stream)
+        return "" if text is None else text.getvalue()
 
     def _write(self, stream: Stream, text: str) -> None:
         if not text:
             return
-        self._texts[stream].write(text)
+        known = self._texts.get(stream)
+        if known is None:
+            known = self._texts[stream] = io.StringIO()
+        known.write(text)
         if self._on_output is not None:
             try:
-                self._on_output(stream, text)
+                if self._context is None:
+                    self._on_output(stream, text)
+                else:
+                    self._context.run(self._on_output, stream, text)
             except BaseException as exc:  # noqa: BLE001  # the caller's own; raised to them when the cell is over
                 self.callback_error = exc
                 self._on_output = None

@@ -8,10 +8,10 @@ at worst. The owner guards it: no method locks.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import PoolExhausted
+from .plain import dataclass
 from .tenants import Tenant, tenant_exhausted
 
 if TYPE_CHECKING:

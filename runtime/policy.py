@@ -6,9 +6,9 @@ The rule: a policy only ever refuses. It is checked each time a fork server star
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from .errors import ConfigError
+from .plain import dataclass
 from .walls import NAMES
 
 

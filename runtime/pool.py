@@ -12,12 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from .errors import ClocheError, PoolExhausted, RuntimeClosed, UsedAfterFork, WorkerCrashed
 from .limits import Limits, longest_frame
 from .niceness import lower_priority
 from .places import HOST, RETRY_AFTER_S, Places, Waiter
+from .plain import dataclass
 from .process_link import ProcessLink
 from .tenants import Tenant
 from .worker_makers import WorkerMaker
@@ -79,8 +79,10 @@ class WorkerPool:
         self._max_workers = max_workers
         self._busy_nice = busy_nice
         self._owner = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
-        """Guards all below. Notified when a place is free, a warm worker is wanted or ready, and at the close."""
+        self._gate = threading.Lock()
+        """Guards all below. Taken by itself: a KeyboardInterrupt inside `Condition.__exit__` would leave it shut."""
+        self._changed = threading.Condition(self._gate)
+        """Notified when a place is free, a warm worker is wanted or ready, and at the close."""
         self._maker_gate = threading.Lock()
         """Held while a maker starts, so that two threads do not start two."""
         self._maker: WorkerMaker | None = None
@@ -115,8 +117,13 @@ class WorkerPool:
         self._after_lease()
         return link
 
+    @property
+    def warm(self) -> int:
+        """Never-used workers that are ready now."""
+        return len(self._warm)
+
     def stats(self) -> PoolStats:
-        with self._changed:
+        with self._gate:
             live = len(self._live) + self._starting
             leased = self._leased_total, self._leased_warm
             return PoolStats(len(self._warm), live, *leased, self._maker_starts, self._places.held)
@@ -125,7 +132,7 @@ class WorkerPool:
         """Kill every worker, leased ones too, and wait for their deaths and the fork server's. Idempotent."""
         if os.getpid() != self._owner:
             return
-        with self._changed:
+        with self._gate:
             self._closed = True
             links, maker, refiller = list(self._live), self._maker, self._refiller
             self._warm.clear()
@@ -146,7 +153,7 @@ class WorkerPool:
         """A warm worker, or None with a place reserved for a cold one."""
         if os.getpid() != self._owner:
             raise UsedAfterFork("this runtime belongs to the parent process; make a new one here")
-        with self._changed:
+        with self._gate:
             waiter = self._places.stand_in_line(tenant)
             try:
                 while True:
@@ -202,11 +209,11 @@ class WorkerPool:
                 # A fork server that died meanwhile is started again, once.
                 link = self._start_once(give_up_at, key, nice)
         finally:
-            with self._changed:
+            with self._gate:
                 self._starting -= 1
                 self._places.count(key, -1)
                 self._changed.notify_all()
-        with self._changed:
+        with self._gate:
             self._leased_total += 1
             self._places.note_lease(key, time.monotonic(), warm=False)
         return link
@@ -217,7 +224,7 @@ class WorkerPool:
             link = self._running_maker().start_worker()
         except WorkerCrashed:  # it died between the look and the message
             link = self._running_maker().start_worker()
-        with self._changed:
+        with self._gate:
             # The reserved place stays taken until the caller gives it back: for this moment the worker counts twice
             # rather than never.
             self._live.add(link)
@@ -239,7 +246,7 @@ class WorkerPool:
 
     def _running_maker(self) -> WorkerMaker:
         with self._maker_gate:
-            with self._changed:
+            with self._gate:
                 self._check_open()
                 maker = self._maker
             if maker is not None and maker.alive:
@@ -247,7 +254,7 @@ class WorkerPool:
             if maker is not None:
                 maker.close()
             maker = self._make()
-            with self._changed:
+            with self._gate:
                 self._maker_starts += 1
                 self._maker = maker
                 closed = self._closed
@@ -258,7 +265,7 @@ class WorkerPool:
 
     def _gone(self, link: ProcessLink) -> None:
         """A process is dead and reaped. Called by whoever noticed, on any thread."""
-        with self._changed:
+        with self._gate:
             self._live.discard(link)
             self._places.gone(link)
             spare = next((warm for warm in self._warm if warm.link is link), None)
@@ -272,7 +279,7 @@ class WorkerPool:
     # --- keeping some warm --------------------------------------------------------------------------------------------
 
     def _after_lease(self) -> None:
-        with self._changed:
+        with self._gate:
             self._paused = False
             now = time.monotonic()
             if now >= self._refill_at:
@@ -293,7 +300,7 @@ class WorkerPool:
                 link = self._start_once(time.monotonic() + READY_DEADLINE_S)
             except (ClocheError, OSError):
                 link = None
-            with self._changed:
+            with self._gate:
                 self._starting -= 1
                 if link is None or link.process.exited:
                     self._paused = True
@@ -306,7 +313,7 @@ class WorkerPool:
 
     def _wait_until_wanted(self) -> bool:
         """True with a place reserved for one more warm worker; False at the close."""
-        with self._changed:
+        with self._gate:
             while not self._closed:
                 wanted = len(self._warm) < self._size and not self._paused and self._has_place()
                 pause_s = self._refill_at - time.monotonic()

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
 
 from ..wasm_sandbox.channel import FrameReader
-from ..wasm_sandbox.fork_protocol import EXIT_TEXTS, LAST_WORDS_BYTES
+from ..wasm_sandbox.fork_protocol import LAST_WORDS_BYTES
 from ..wasm_sandbox.jail.cgroup import Box
 from .errors import ClocheError, PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
 from .limits import Limits
-from .links import FrameSink
+from .links import CallerServed, FrameSink, HandOver, MovingSink
 from .protocol import PROTOCOL_VERSION, Hello, parse_from_worker
 from .watch import cpu_exceeded, cpu_seconds, memory_exceeded
+from .worker_process import SIGXCPU, WorkerProcess, how_it_ended
 
 HELLO_BYTES = 16 * 1024
 """Bound of the first frame; `frame_bytes` takes its place when the worker is leased."""
@@ -39,49 +41,8 @@ ASKING_CPU_S = 0.0005
 """A question is on its way while its worker still goes to sleep; some 0.05 ms when it was measured."""
 
 
-_SIGXCPU, _SIGSYS = (getattr(signal, name, 0) for name in ("SIGXCPU", "SIGSYS"))  # not on Windows
-
-
-class WorkerProcess(Protocol):
-    """A process that somebody else started and reaps."""
-
-    @property
-    def pid(self) -> int | None:
-        """None until it is known, or if there never was a process."""
-        ...
-
-    @property
-    def exit_status(self) -> int | None:
-        """Exit code, negative for a signal; None while it lives or where nobody could see it."""
-        ...
-
-    @property
-    def exited(self) -> bool: ...
-
-    @property
-    def failure(self) -> str | None:
-        """Why it never ran, if so."""
-        ...
-
-    def kill(self) -> None:
-        """SIGKILL. Any thread, any time, never blocks."""
-        ...
-
-    def limit(self, kind: int, value: int) -> None:
-        """Move a resource limit (`MEMORY` in MiB, `CPU` in seconds), if it was made by one who can. Never blocks."""
-        ...
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for its death; False if it still lives."""
-        ...
-
-    def wait_pid(self, timeout_s: float) -> int | None:
-        """Its pid, once it is known; None if it never ran or nobody heard of it in time."""
-        ...
-
-    def on_exit(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once it is dead and reaped, or now; it must neither raise nor block."""
-        ...
+SERVES_CALLERS = hasattr(select, "poll")
+"""Where a thread can wait for a worker without taking a byte of what it says. Not on Windows."""
 
 
 class ProcessLink:
@@ -92,6 +53,9 @@ class ProcessLink:
         self._frames = frames
         self._control = control
         self._reader = FrameReader(frames, HELLO_BYTES)
+        if SERVES_CALLERS:
+            self._arrivals = select.poll()
+            self._arrivals.register(frames, select.POLLIN)
         self._owner = os.getpid()
         self._gate = threading.Lock()
         """Guards the four below, and the life of both descriptors. Held for a system call that cannot block at most."""
@@ -188,41 +152,90 @@ class ProcessLink:
         self._number = 0
         return hello
 
+    @property
+    def for_callers(self) -> CallerServed | None:
+        """Itself. See `WorkerLink.for_callers`."""
+        return self if SERVES_CALLERS else None
+
     def request(self, frame: bytes, on_frame: FrameSink) -> None:
         """See `WorkerLink.request`."""
         self._begin()
+        self._converse(frame, on_frame)
+
+    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
+        """See `CallerServed`."""
+        self._begin()
+        self._converse(frame, on_frame, here=True)
+
+    def resume(self, on_frame: MovingSink) -> None:
+        """See `CallerServed`."""
+        self._converse(None, on_frame, first=on_frame.resume)
+
+    def abandon(self) -> None:
+        """See `CallerServed`."""
+        self._end()
+
+    def _converse(
+        self,
+        request: bytes | None,
+        on_frame: FrameSink,
+        *,
+        first: Callable[[], bytes | None] | None = None,
+        here: bool = False,
+    ) -> None:
+        """Everything after `_begin`. `first`: what a HandOver left to do, in place of a request."""
+        goes_on = False
         try:
-            self._send(frame)
+            if request is not None:
+                self._send(request)
+            if first is not None:
+                self._reply(self._answer(first, on_frame))
             while not on_frame.finished:
-                answer = self._answer(self._read(), on_frame)
-                if answer is not None:
-                    self._told = 0
-                    self._send(answer)
-                else:
-                    self._breathe()
+                if here and not self._reader.pending:
+                    self._rest()
+                frame = self._read()
+                self._reply(self._answer(partial(on_frame, frame), on_frame))
             if self._reader.pending:
                 raise ProtocolError("the worker spoke after the end of the request")
+        except HandOver:
+            goes_on = True
+            raise
         except ProtocolError:
             self.kill()
             raise
         finally:
-            self._end()
+            if not goes_on:
+                self._end()
 
-    def _answer(self, frame: bytes, on_frame: FrameSink) -> bytes | None:
-        """What `on_frame` says to it. CPU time that the worker uses meanwhile is noted, if it had asked for that."""
+    def _rest(self) -> None:
+        """Wait for the worker. An exception that comes meanwhile breaks off nothing: no byte was taken."""
+        try:
+            self._arrivals.poll()
+        except BaseException as exc:  # noqa: BLE001  # the caller's: raised to him when the request is over
+            raise HandOver(exc) from None
+
+    def _answer(self, give: Callable[[], bytes | None], on_frame: FrameSink) -> bytes | None:
+        """What the sink gives. CPU time that the worker uses meanwhile is noted, if it had asked for that."""
         pid = self.pid
         before_s = None if pid is None else cpu_seconds(pid)
         if pid is None or before_s is None:
-            return on_frame(frame)
+            return give()
         self._asked_at = on_frame, before_s
         try:
-            answer = on_frame(frame)
+            answer = give()
         finally:
             self._asked_at = None
         if answer is not None:
             used_s = (cpu_seconds(pid) or before_s) - before_s
             self._waited_cpu_s += max(0.0, used_s - ASKING_CPU_S)
         return answer
+
+    def _reply(self, answer: bytes | None) -> None:
+        if answer is not None:
+            self._told = 0
+            self._send(answer)
+        else:
+            self._breathe()
 
     def _breathe(self) -> None:
         self._told += 1
@@ -323,11 +336,11 @@ class ProcessLink:
         if self._verdict is not None:
             return self._verdict
         status = self.exit_status
-        if status == -_SIGXCPU and self.cpu_allowed_s is not None:
+        if status == -SIGXCPU and self.cpu_allowed_s is not None:
             return cpu_exceeded(self.cpu_allowed_s, self.cpu_allowed_s)
         if status == -signal.SIGKILL and self.group is not None and self.group.killed:
             return memory_exceeded(self.memory_allowed_mb)
-        reason = by_us or _reason(status, self._last_words())
+        reason = by_us or how_it_ended(status, self._last_words())
         return WorkerCrashed(f"the worker is gone: {reason}", exit_status=status)
 
     def _last_words(self) -> str:
@@ -354,21 +367,3 @@ class ProcessLink:
         self._released = True
         self._frames.close()
         self._control.close()
-
-
-def _reason(status: int | None, last_words: str) -> str:
-    if status is None:
-        reason = "nobody saw how it ended"
-    elif status < 0:
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        reason = f"it was ended by {name}"
-        if status == -signal.SIGKILL:
-            reason += ", from outside or for lack of memory"
-        if status == -_SIGSYS:
-            reason += " for a system call that its jail forbids"
-    else:
-        reason = EXIT_TEXTS.get(status, f"it exited with code {status}")
-    return f"{reason} (it said: {last_words})" if last_words else reason

@@ -14,12 +14,13 @@ from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig
 from .engine_options import EngineOptions
 from .errors import WallMissing, WorkerCrashed
+from .large_blocks import keep_large_blocks
 from .limits import MIB, Limits
 from .links import WorkerLink
 from .memory_groups import GroupedMaker
 from .metadata import Metadata, metadata_of
 from .pool import WorkerPool
-from .process_link import ProcessLink
+from .process_link import SERVES_CALLERS, ProcessLink
 from .tenants import Tenant
 from .walls import Wall, deno_walls, require, walls_around
 from .watch import WorkerWatch, memory_cap
@@ -50,6 +51,7 @@ class ProcessSource:
     def prepare(self) -> None:
         with self._gate:
             if not self.prepared:
+                keep_large_blocks()
                 self._first = self._new_maker()
                 self.prepared = True
 
@@ -77,7 +79,10 @@ class ProcessSource:
     @property
     def warm(self) -> int:
         """Never-used workers that are ready now."""
-        return self._pool.stats().warm
+        return self._pool.warm
+
+    serves_callers = SERVES_CALLERS
+    """See `WorkerSource.serves_callers`."""
 
     def close(self) -> None:
         self._metadata, self._image = self.metadata, None  # the image holds its file open

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 # pyright: reportUnknownMemberType=false
 # what JSON gives is looked at item by item
-import dataclasses
 import json
 import sys
 import types
@@ -17,7 +16,7 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from .plain import record
+from .plain import fields, record
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # `type(value) is list` narrows Any to list[Unknown]; each item is looked at before it is used.
@@ -287,7 +286,7 @@ _NAMES: dict[type[Record], tuple[str, ...]] = {}
 def _names(kind: type[Record]) -> tuple[str, ...]:
     names = _NAMES.get(kind)
     if names is None:
-        names = _NAMES[kind] = tuple(field.name for field in dataclasses.fields(cast("Any", kind)))
+        names = _NAMES[kind] = tuple(field.name for field in fields(kind))
     return names
 
 

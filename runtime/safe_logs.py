@@ -6,11 +6,13 @@ truncated line. So nobody who chooses an argument can forge a log record or spea
 
 from __future__ import annotations
 
-import logging
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from .tool_outcome import tidy
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 _CHAIN = 8
 """Exceptions of one chain that are shown."""
@@ -26,7 +28,7 @@ def logged(exc: BaseException) -> ExcInfo:
 class FailureLog:
     """Logs each kind of failure once: a guest may make the same one happen ten thousand times."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: Logger) -> None:
         self._log = log
         self._seen: set[tuple[str, type]] = set()
 

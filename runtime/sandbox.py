@@ -109,7 +109,8 @@ class Sandbox:
             ConfigError: the deadline is longer than `wall_s`, or no number.
         """
         core = self._core
-        return _settled(core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop, on_tool))
+        loop = core.runtime.tool_loop
+        return _settled(core.begin_cell(code, deadline_s, inputs, on_output, loop, on_tool, blocks=True))
 
     def write_file(self, path: str | PurePath, data: bytes | str) -> None:
         """Write a file into the sandbox's own file system; parent directories are made, str is written as UTF-8.
@@ -180,7 +181,7 @@ class Sandbox:
 
     def _start(self) -> None:
         self._core.source.prepare()
-        _settled(self._core.begin_start())
+        _settled(self._core.begin_start(blocks=True))
 
 
 def _settled(execution: Execution[T]) -> T:

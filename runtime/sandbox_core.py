@@ -23,19 +23,20 @@ from .config import ENGINES
 from .dispatch import AsyncRunner
 from .engine_options import checked_engine_options
 from .errors import ConfigError, SandboxBusy, SandboxClosed, UsedAfterFork
-from .execution import Execution, Why, Work
+from .execution import Execution
 from .lanes import Turn
 from .limits import Limits
-from .links import FrameSink, LeasedLink, WorkerLink, WorkerSource
+from .links import LeasedLink, MovingSink, WorkerLink, WorkerSource
 from .output import OnOutput
 from .protocol import ListFiles, ReadFile
+from .running_cell import CellRequest
 from .runtime_core import RuntimeCore
-from .session import CellRequest, Session
+from .session import Session
 from .tenants import Account, checked_tenant
 from .tool_hooks import ToolObserver
 from .tools import Tool, ToolTable
 from .walls import Isolation
-from .work import FileWork, StartWork, checked_path, write_work
+from .work import FileWork, StartWork, Why, Work, checked_path, write_work
 
 ISOLATIONS = ("process", "thread")
 
@@ -56,7 +57,7 @@ class CellWork:
         self._session = session
         self._cell: Cell | None = None
         self.frame = session.begin_cell(request)
-        self.sink: FrameSink = session
+        self.sink: MovingSink = session
 
     def finish(self) -> Cell:
         self._cell = self._session.end_cell()
@@ -73,6 +74,8 @@ class CellWork:
         return None
 
 
+MOST_HERE_BYTES = 64 * 1024
+"""A longer request is not sent by the caller: its bytes wait for the worker, and cannot be broken off between two."""
 _USUAL = Limits()
 """Frozen, so that all sandboxes without limits of their own may share it."""
 
@@ -106,7 +109,8 @@ class SandboxCore:
         self._gate = threading.Lock()
         self._state = State.NEW
         self._why_ended = ""
-        self._claimed = False
+        self._claim_of: object = None
+        """Stands for the request that has it; None while it is free."""
         self._execution: Execution[object] | None = None
         self._link: WorkerLink | None = None
 
@@ -125,27 +129,29 @@ class SandboxCore:
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
-    def begin_start(self) -> Execution[None]:
+    def begin_start(self, *, blocks: bool = False) -> Execution[None]:
         """Lease a worker and make it this sandbox; also for `reset`, which drops the worker before. `runtime.prepare`d.
+
+        `blocks`, here and below: the caller only waits for the end, and may as well serve the request until then.
 
         Raises:
             PoolExhausted: the runtime is full.
         """
         started = time.monotonic()
         timeout_s = self.runtime.config.start_deadline_s
-        link = LeasedLink(self.source, self.limits, timeout_s)
-        self._claim_for_start(link)
+        mine = object()
         try:
-            session = Session(self._tools, self.limits)
+            link = LeasedLink(self.source, self.limits, timeout_s)
+            self._claim_for_start(link, mine)
+            self._session = session = Session(self._tools, self.limits)
             work = StartWork(session.start_frame(os.urandom(32).hex()), self.limits)
+            turn = None if self._account is None else self._account.starts.turn()
+            return self._launch(work, link, started, timeout_s, turn, blocks=blocks)
         except BaseException:
-            self._on_end("it could not be started")
+            self._break_off(mine, "it could not be started")
             raise
-        self._session = session
-        turn = None if self._account is None else self._account.starts.turn()
-        return self._launch(work, link, started, timeout_s, turn)
 
-    def begin_cell(
+    def begin_cell(  # noqa: PLR0913  # what a face was given
         self,
         code: str,
         deadline_s: float | None,
@@ -153,15 +159,18 @@ class SandboxCore:
         on_output: OnOutput | None,
         async_runner: AsyncRunner,
         on_tool: ToolObserver | None = None,
+        *,
+        blocks: bool = False,
     ) -> Execution[Cell]:
         """Start a cell; its deadline counts from here."""
         started = time.monotonic()
         allowed_s = self._allowed(deadline_s)
-        link, account, runtime = self._claim(), self._account, self.runtime
-        turn = None if account is None else account.cells.turn()
-        if self._session.metadata is None:  # known once the first worker was there
-            self._session.metadata = self.runtime.metadata(self.isolation, self.engine, self.engine_options)
+        account, runtime, mine = self._account, self.runtime, object()
         try:
+            link = self._claim(mine)
+            turn = None if account is None else account.cells.turn()
+            if self._session.metadata is None:  # known once the first worker was there
+                self._session.metadata = self.runtime.metadata(self.isolation, self.engine, self.engine_options)
             request = CellRequest(
                 code=code,
                 inputs=inputs or {},
@@ -174,10 +183,11 @@ class SandboxCore:
                 on_tool=on_tool,
             )
             work = CellWork(self._session, request)
+            # A callback that hangs must not hold the caller past his deadline.
+            return self._launch(work, link, started, allowed_s, turn, blocks=blocks and on_output is None)
         except BaseException:
-            self._on_end(None)
+            self._break_off(mine)
             raise
-        return self._launch(work, link, started, allowed_s, turn)
 
     def begin_write(self, path: str | PurePath, data: bytes | str) -> Execution[bytes]:
         return self._begin_file(write_work(path, data, self.limits))
@@ -189,24 +199,35 @@ class SandboxCore:
         return self._begin_file(FileWork(ListFiles(), self.limits))
 
     def _begin_file(self, work: FileWork) -> Execution[bytes]:
-        link = self._claim()
-        return self._launch(work, link, time.monotonic(), self.runtime.config.request_deadline_s)
+        mine = object()
+        try:
+            link = self._claim(mine)
+            return self._launch(work, link, time.monotonic(), self.runtime.config.request_deadline_s)
+        except BaseException:
+            self._break_off(mine)
+            raise
 
     def _launch(
-        self, work: Work[T], link: WorkerLink, started: float, allowed_s: float, turn: Turn | None = None
+        self,
+        work: Work[T],
+        link: WorkerLink,
+        started: float,
+        allowed_s: float,
+        turn: Turn | None = None,
+        *,
+        blocks: bool = False,
     ) -> Execution[T]:
+        here = link.for_callers if blocks and turn is None and len(work.frame) <= MOST_HERE_BYTES else None
         execution = Execution(work, link, started=started, allowed_s=allowed_s, on_end=self._on_end)
         with self._gate:
             if self._state is State.CLOSED:
-                self._claimed = False
                 raise self._closed_error()
             self._execution = execution  # type: ignore[assignment]  # only stopped through this name, never asked
-        try:
-            execution.start(self.runtime.servers, self.runtime.supervisor, turn)
-        except BaseException:  # a KeyboardInterrupt may come when it already runs
-            execution.cancel()
-            execution.join()
-            raise
+        if here is not None:
+            work.sink.begin_here()
+        execution.start(self.runtime.servers, self.runtime.supervisor, turn, here)
+        if here is not None:
+            execution.wait()
         return execution
 
     def _allowed(self, deadline_s: float | None) -> float:
@@ -225,20 +246,36 @@ class SandboxCore:
         if os.getpid() != self._pid:
             raise UsedAfterFork("this sandbox belongs to the parent process; make a new one after os.fork()")
 
-    def _claim(self) -> WorkerLink:
+    def _claim(self, mine: object) -> WorkerLink:
         self.check()
         with self._gate:
             if self._state is not State.OPEN or self._link is None:
                 raise self._closed_error()
-            self._take()
+            self._take(mine)
             return self._link
 
-    def _claim_for_start(self, link: LeasedLink) -> None:
+    def _break_off(self, mine: object, lost: str | None = None) -> None:
+        """An exception came after the claim, wherever (KeyboardInterrupt): stop what runs, undo what did not begin.
+
+        Nothing happens where the claim is another's or its request has ended.
+        """
+        with self._gate:
+            if self._claim_of is not mine:
+                return
+            execution = self._execution
+        if execution is not None:
+            execution.cancel()
+            execution.join()
+            return
+        self._session.withdraw_cell()
+        self._on_end(lost)
+
+    def _claim_for_start(self, link: LeasedLink, mine: object) -> None:
         self.check()
         with self._gate:
             if self._state is State.CLOSED:
                 raise self._closed_error()
-            self._take()
+            self._take(mine)
             was_new, self._state = self._state is State.NEW, State.OPEN
             old, self._link = self._link, link
         if old is not None:
@@ -248,20 +285,16 @@ class SandboxCore:
         link.tenant = None if self._account is None else self._account.tenant
 
     def _admit(self) -> None:
-        try:
-            self._account = self.runtime.admit(self, self.tenant)
-        except BaseException:
-            self._on_end("it was not admitted")
-            raise
+        self._account = self.runtime.admit(self, self.tenant)
         if self._state is State.CLOSED:  # meanwhile, so that `close` may have been too early to count it out
             self.runtime.dismiss(self)
 
-    def _take(self) -> None:
-        if self._claimed:
+    def _take(self, mine: object) -> None:
+        if self._claim_of is not None:
             raise SandboxBusy(
                 "a request is running in this sandbox; wait for it, interrupt it, or open another sandbox"
             )
-        self._claimed = True
+        self._claim_of = mine
 
     def _closed_error(self) -> SandboxClosed:
         if self._state is State.NEW:
@@ -272,7 +305,7 @@ class SandboxCore:
 
     def _on_end(self, lost: str | None) -> None:
         with self._gate:
-            self._claimed = False
+            self._claim_of = None
             self._execution = None
             if lost is None:
                 return

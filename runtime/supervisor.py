@@ -27,7 +27,9 @@ class Supervisor:
 
     def __init__(self, name: str = "cloche-supervisor") -> None:
         self._name = name
-        self._changed = threading.Condition(threading.Lock())
+        self._gate = threading.Lock()
+        """Guards all below. Taken by itself: a KeyboardInterrupt inside `Condition.__exit__` would leave it shut."""
+        self._changed = threading.Condition(self._gate)
         self._watched: dict[Watched, float] = {}
         self._wake_at = math.inf
         self._thread: threading.Thread | None = None
@@ -41,7 +43,7 @@ class Supervisor:
         Raises:
             RuntimeClosed: the supervisor was closed.
         """
-        with self._changed:
+        with self._gate:
             if self._closed:
                 raise RuntimeClosed("the runtime was closed")
             self._watched[item] = due_at
@@ -51,12 +53,12 @@ class Supervisor:
 
     def forget(self, item: Watched) -> None:
         """Drop the item. A step that runs at this moment is not waited for."""
-        with self._changed:
+        with self._gate:
             self._watched.pop(item, None)
 
     def close(self) -> None:
         """Stop; nothing is due any more. Does not wait for the thread. Idempotent."""
-        with self._changed:
+        with self._gate:
             self._closed = True
             self._watched.clear()
             self._changed.notify()
@@ -77,7 +79,7 @@ class Supervisor:
 
     def _next_due(self) -> list[Watched] | None:
         """Waits for items to be due and takes them out; None once closed."""
-        with self._changed:
+        with self._gate:
             while not self._closed:
                 now = time.monotonic()
                 due = [item for item, at in self._watched.items() if at <= now]
@@ -92,7 +94,7 @@ class Supervisor:
             return None
 
     def _watch_again(self, item: Watched, due_at: float) -> None:
-        with self._changed:
+        with self._gate:
             if not self._closed:
                 # An item that was cancelled meanwhile has planned an earlier time itself.
                 self._watched[item] = min(due_at, self._watched.get(item, math.inf))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
@@ -19,6 +18,7 @@ from .bounded import Bounded, bounded
 from .errors import ConfigError, PoolExhausted
 from .lanes import Alarm, Lane
 from .pace import Pace
+from .plain import dataclass, field, replace
 from .servers import ServerThreads
 from .tool_threads import BoundedThreads
 

@@ -14,15 +14,15 @@ from ..wasm_sandbox.engine import Engine
 from ..wasm_sandbox.filesystem import FileSystem
 from ..wasm_sandbox.image.compile import compiled_module
 from ..wasm_sandbox.image.load import load_image
+from ..wasm_sandbox.image.sections import STDLIB_PATH
 from ..wasm_sandbox.image.store import find_image
 from ..wasm_sandbox.instance import Trapped
-from ..wasm_sandbox.program import STDLIB_PATH
 from ..wasm_sandbox.relay import GuestHost
 from ..wasm_sandbox.world import World
 from .errors import ClocheError, ProtocolError, WorkerCrashed
 from .guest_meter import GuestMeter, MeteredLook
 from .limits import MIB, Limits
-from .links import FrameSink, WorkerLink
+from .links import CallerServed, FrameSink, WorkerLink
 from .metadata import Metadata, metadata_of
 from .tenants import Tenant
 from .thread_spares import ThreadSpares
@@ -53,6 +53,9 @@ class ThreadLink:
         """Stop the guest for a limit that was seen from outside: its request raises `error`, the first."""
         self._verdict = self._verdict or error
         self.kill()
+
+    for_callers: CallerServed | None = None
+    """The guest runs on the stack of the thread that serves it, and needs a larger one than callers have."""
 
     def request(self, frame: bytes, on_frame: FrameSink) -> None:
         with self._gate:
@@ -134,6 +137,8 @@ class ThreadSource:
         self._base_files: dict[str, memoryview] = {}
         self.metadata: Metadata | None = None
         """What its sandboxes run on; None before `prepare`."""
+
+    serves_callers = False
 
     @property
     def prepared(self) -> bool:

@@ -6,13 +6,13 @@ Python objects, because nothing crosses a boundary here.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass
 
+from . import lazy
 from .limits import Limits
+from .plain import dataclass
 from .safe_logs import FailureLog
 from .tool_events import EventTeller
 from .tool_hooks import ToolObserver
@@ -22,7 +22,7 @@ from .tool_signature import BadArguments
 from .tools import Function, Tool, ToolTable
 
 _TOOL_S = Limits().tool_s
-_log = logging.getLogger("cloche.tools")
+_log = lazy.logger("cloche.tools")
 
 
 @dataclass(frozen=True, slots=True)

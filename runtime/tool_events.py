@@ -6,21 +6,24 @@ The rule: what the observer raises is logged and changes nothing.
 from __future__ import annotations
 
 import contextvars
-import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from . import lazy
+from .plain import dataclass
 from .safe_logs import FailureLog
 from .tool_hooks import ToolEvent, ToolFinished, ToolOutcomeKind, ToolStarted, preview
 from .tool_outcome import Denied, Outcome, Refused, tidy
 from .tool_signature import Arguments
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 MAX_NAME = 100
 MAX_REFUSED = 1000
 """Refused calls of a cell that an observer hears of."""
-_log = logging.getLogger("cloche.tools")
+_log = lazy.logger("cloche.tools")
 
 
 @dataclass(slots=True)

@@ -9,11 +9,14 @@ import math
 import queue
 import threading
 import time
-from concurrent.futures import Future
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from .plain import dataclass
 from .tool_outcome import Late, Outcome, Refused
 from .tools import Tool
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _POKE = -1
 """Wakes the serving thread without news of a call: a time has changed."""

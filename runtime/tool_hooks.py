@@ -6,17 +6,21 @@ the call. Without an observer nothing here runs.
 
 from __future__ import annotations
 
-import inspect
 import reprlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from . import lazy
 from .output import escape_controls
+from .plain import dataclass, field
 
 if TYPE_CHECKING:
+    import inspect
+
     from .tool_signature import Arguments
     from .tools import Tool
+else:
+    inspect = lazy.module("inspect")
 
 MAX_PREVIEW = 500
 """Characters of the arguments in a `ToolStarted`."""

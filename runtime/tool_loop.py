@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from .errors import RuntimeClosed
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .async_runner import OwnLoop
 
 

@@ -7,26 +7,30 @@ decides how to wait. It yields what has to be done, gets the outcome sent or thr
 from __future__ import annotations
 
 import copy
-import inspect
-import logging
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from concurrent.futures import CancelledError
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
+from . import lazy
 from .plain import record
 from .tool_hooks import Allow, Before, Decision, Deny, Edited, ToolObserver, ToolRequest, by_name, from_names
 from .tool_outcome import Denied, HookFailed, Late, Refused, tidy
 from .tool_signature import Arguments, BadArguments
 
 if TYPE_CHECKING:
+    import inspect
+    from concurrent import futures
+
     from .tools import Tool
+else:
+    inspect = lazy.module("inspect")
+    futures = lazy.module("concurrent.futures")
 
 MAX_PAUSE_S = 30.0
 """Longest pause between two attempts."""
-_log = logging.getLogger("cloche.tools")
+_log = lazy.logger("cloche.tools")
 
 
 @record
@@ -102,7 +106,7 @@ def _decide(
         if isinstance(decision, Edited):
             arguments = tool.bind(*from_names(tool, decision.arguments))
             named = by_name(tool, arguments)
-    except (Refused, CancelledError):  # the cell was stopped while the hook was awaited
+    except (Refused, futures.CancelledError):  # the cell was stopped while the hook was awaited
         raise
     except (Exception, BadArguments) as exc:  # noqa: BLE001  # a hook of the host's: it fails closed
         raise HookFailed(tool.name, what, exc) from None

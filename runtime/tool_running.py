@@ -7,21 +7,27 @@ Everything else runs beside it, so that the deadline and the abort are heard.
 from __future__ import annotations
 
 import contextvars
-import inspect
 import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from . import lazy
 from .limits import Limits
 from .tool_flight import OpenCall, OpenCalls
 from .tool_outcome import Refused
 from .tool_pipeline import Attempt, Effect, Pause, Steps, Wait, drive_async
 from .tool_signature import Arguments
 from .tools import Tool
+
+if TYPE_CHECKING:
+    import inspect
+    from concurrent import futures
+else:
+    inspect = lazy.module("inspect")
+    futures = lazy.module("concurrent.futures")
 
 _AT_HAND = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
 """Results that nobody awaits, told without asking an abstract class."""
@@ -30,7 +36,7 @@ _AT_HAND = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dic
 class AsyncRunner(Protocol):
     """Runs async tools on the event loop of the face: the caller's, or the portal's."""
 
-    def start(self, call: Callable[[], Awaitable[object]], context: contextvars.Context, /) -> Future[object]:
+    def start(self, call: Callable[[], Awaitable[object]], context: contextvars.Context, /) -> futures.Future[object]:
         """Await `call()` on the loop, in `context`. Cancelling the future cancels it there; that must not block."""
         ...
 
@@ -38,7 +44,7 @@ class AsyncRunner(Protocol):
 class ToolThreads(Protocol):
     """A bounded pool for blocking tools that are not waited for at once, such as a ThreadPoolExecutor."""
 
-    def submit(self, call: Callable[[], object], /) -> Future[object]: ...
+    def submit(self, call: Callable[[], object], /) -> futures.Future[object]: ...
 
 
 class CallRunner:
@@ -108,7 +114,7 @@ class CallRunner:
         """Take the steps of a guarded call on the event loop, or on a tool thread for a blocking tool."""
         context = self._context.copy()
         now = time.monotonic()
-        call = OpenCall(tool, cost, now, math.inf, self._allowed_s(tool), Future(), checked=True)
+        call = OpenCall(tool, cost, now, math.inf, self._allowed_s(tool), futures.Future(), checked=True)
         if tool.is_async:
             check = partial(self._check_alive, call)
             call.future = self._runner.start(lambda: drive_async(steps, tool, self._allowed_s(tool), check), context)
@@ -146,7 +152,7 @@ class CallRunner:
         self._check_alive(None)
         return bound()  # type: ignore[return-value]  # `is_async` says so
 
-    def _wait_inside(self, call: OpenCall, future: Future[object]) -> object:
+    def _wait_inside(self, call: OpenCall, future: futures.Future[object]) -> object:
         """Wait on a tool thread; the abort and `give_up` cancel it."""
         call.inner = future
         if self._flight.aborted or call.given_up:
@@ -166,23 +172,23 @@ class CallRunner:
     def _allowed_s(self, tool: Tool) -> float:
         return self._limits.tool_s if tool.timeout_s is None else min(tool.timeout_s, self._limits.tool_s)
 
-    def _follow(self, call_id: int, tool: Tool, cost: int, future: Future[object]) -> OpenCall:
+    def _follow(self, call_id: int, tool: Tool, cost: int, future: futures.Future[object]) -> OpenCall:
         started, allowed_s = time.monotonic(), self._allowed_s(tool)
         self._flight.watch(call_id, future)
         return OpenCall(tool, cost, started, started + allowed_s, allowed_s, future)
 
-    def _hook_call(self, call_id: int, tool: Tool, future: Future[object]) -> OpenCall:
+    def _hook_call(self, call_id: int, tool: Tool, future: futures.Future[object]) -> OpenCall:
         """A wait that only the cell's deadline bounds."""
         self._flight.watch(call_id, future)
         return OpenCall(tool, 0, time.monotonic(), math.inf, math.inf, future)
 
-    def _await(self, awaitable: Awaitable[object]) -> Future[object]:
+    def _await(self, awaitable: Awaitable[object]) -> futures.Future[object]:
         return self._runner.start(lambda: awaitable, self._context.copy())
 
 
-def _timer(seconds: float) -> Future[object]:
+def _timer(seconds: float) -> futures.Future[object]:
     """A future that is done after `seconds`, unless it is cancelled."""
-    future: Future[object] = Future()
+    future: futures.Future[object] = futures.Future()
 
     def ring() -> None:
         if future.set_running_or_notify_cancel():

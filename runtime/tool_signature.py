@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
 
+from . import lazy
 from .errors import ConfigError
 from .plain import record
+
+if typing.TYPE_CHECKING:
+    import inspect
+else:
+    inspect = lazy.module("inspect")
 
 Arguments = tuple[tuple[object, ...], dict[str, object]]
 """Positional and named arguments to call a tool's function with."""
@@ -39,12 +44,12 @@ class Docs:
 
 
 _SECTIONS = "Args|Arguments|Parameters|Params|Returns|Return|Yields|Raises|Examples?|Notes?|Warnings?|See Also"
-_GOOGLE = re.compile(rf"({_SECTIONS}):\s*$")
-_NUMPY = re.compile(rf"({_SECTIONS}|Other Parameters)\s*$")
-_UNDERLINE = re.compile(r"-{3,}\s*$")
-_ITEM = re.compile(r"(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)$")
-_NUMPY_ITEM = re.compile(r"\*{0,2}(\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
-_SPHINX = re.compile(r"\s*:(\w+)\s*([^:]*):\s*(.*)$")
+_GOOGLE = rf"({_SECTIONS}):\s*$"
+_NUMPY = rf"({_SECTIONS}|Other Parameters)\s*$"
+_UNDERLINE = r"-{3,}\s*$"
+_ITEM = r"(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)$"
+_NUMPY_ITEM = r"\*{0,2}(\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$"
+_SPHINX = r"\s*:(\w+)\s*([^:]*):\s*(.*)$"
 _ARGUMENTS = frozenset({"Args", "Arguments", "Parameters", "Params", "Other Parameters"})
 
 
@@ -71,10 +76,10 @@ class _DocReader:
         self._indent = 0
 
     def take(self, line: str, following: str) -> None:
-        google, numpy, sphinx = _GOOGLE.match(line), _NUMPY.match(line), _SPHINX.match(line)
+        google, numpy, sphinx = re.match(_GOOGLE, line), re.match(_NUMPY, line), re.match(_SPHINX, line)
         if google:
             self._begin(google[1], "google")
-        elif numpy and _UNDERLINE.match(following):
+        elif numpy and re.match(_UNDERLINE, following):
             self._begin(numpy[1], "numpy")
         elif sphinx and self._style in ("", "sphinx"):
             self._take_field(sphinx[1], sphinx[2].split(), sphinx[3])
@@ -93,15 +98,15 @@ class _DocReader:
 
     def _take_argument(self, line: str) -> None:
         if self._style == "google":
-            item = _ITEM.match(line)
+            item = re.match(_ITEM, line)
             if item and (not self._current or len(item[1]) <= self._indent):
                 self._indent = len(item[1])
                 self._describe((item[2],), item[3])
                 return
-        elif self._style == "numpy" and (numpy := _NUMPY_ITEM.match(line)) is not None:
+        elif self._style == "numpy" and (numpy := re.match(_NUMPY_ITEM, line)) is not None:
             self._describe(tuple(name.strip().lstrip("*") for name in numpy[1].split(",")), "")
             return
-        if line.strip() and not _UNDERLINE.match(line):
+        if line.strip() and not re.match(_UNDERLINE, line):
             for name in self._current:
                 self.parameters[name] = f"{self.parameters[name]} {line.strip()}".strip()
 

@@ -5,7 +5,6 @@ The rule: the class is only read. No source is needed, nothing is executed to fi
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -76,6 +75,8 @@ def _check_input(kind: str, name: object, entry: object) -> None:
 
 
 def _check_forward(tool: Tool, kind: str, inputs: Mapping[str, object]) -> None:
+    import inspect
+
     parameters = inspect.signature(tool.forward).parameters
     variable = [p.name for p in parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if variable:

@@ -9,10 +9,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
+from typing import TYPE_CHECKING
 
+from . import lazy
 from .servers import ServerThreads
+
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = lazy.module("concurrent.futures")
 
 Call = Callable[[], object]
 
@@ -24,7 +30,7 @@ class BoundedThreads:
         self._servers = servers
         self._max_running = max_running
         self._gate = threading.Lock()
-        self._waiting: deque[tuple[Future[object], Call]] = deque()
+        self._waiting: deque[tuple[futures.Future[object], Call]] = deque()
         self._running = 0
 
     @property
@@ -32,13 +38,13 @@ class BoundedThreads:
         """Calls that hold a place now."""
         return self._running
 
-    def submit(self, call: Call, /) -> Future[object]:
+    def submit(self, call: Call, /) -> futures.Future[object]:
         """Run the call as soon as a place is free. The future can be cancelled until then.
 
         Raises:
             RuntimeClosed: the runtime was closed.
         """
-        future: Future[object] = Future()
+        future: futures.Future[object] = futures.Future()
         with self._gate:
             if self._running >= self._max_running:
                 self._waiting.append((future, call))
@@ -52,7 +58,7 @@ class BoundedThreads:
             raise
         return future
 
-    def _work(self, future: Future[object], call: Call) -> None:
+    def _work(self, future: futures.Future[object], call: Call) -> None:
         while True:
             run_into(future, call)
             with self._gate:
@@ -62,7 +68,7 @@ class BoundedThreads:
                 future, call = self._waiting.popleft()
 
 
-def run_into(future: Future[object], call: Call) -> None:
+def run_into(future: futures.Future[object], call: Call) -> None:
     """Run the call and put what it gives, or raises, into the future."""
     if not future.set_running_or_notify_cancel():
         return

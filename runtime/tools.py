@@ -7,27 +7,30 @@ arguments, and they are validated before the function sees them.
 from __future__ import annotations
 
 import functools
-import inspect
 import typing
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from . import lazy
 from .errors import ConfigError
 from .tool_options import RETRY_ON, NeedsApproval, ToolOptions, check_options, checked_name
 from .tool_signature import Arguments, BadResult, read_docs, read_signature, resolve_hints
 from .values import ValueLimits, encode
 
 if typing.TYPE_CHECKING:
+    import inspect
     from typing import Unpack
+else:
+    inspect = lazy.module("inspect")
 
 __all__ = ["BadResult", "Function", "Tool", "ToolError", "ToolTable", "checked_name", "tool"]
 
 _KINDS = {
-    inspect.Parameter.POSITIONAL_ONLY: "pos",
-    inspect.Parameter.POSITIONAL_OR_KEYWORD: "pos_or_kw",
-    inspect.Parameter.KEYWORD_ONLY: "kw",
-    inspect.Parameter.VAR_POSITIONAL: "var_pos",
-    inspect.Parameter.VAR_KEYWORD: "var_kw",
+    "POSITIONAL_ONLY": "pos",
+    "POSITIONAL_OR_KEYWORD": "pos_or_kw",
+    "KEYWORD_ONLY": "kw",
+    "VAR_POSITIONAL": "var_pos",
+    "VAR_KEYWORD": "var_kw",
 }
 
 Function = Callable[..., object]
@@ -236,7 +239,7 @@ class Tool(metaclass=_FinishedByClass):
     def guest_stub(self) -> dict[str, object]:
         """What the guest needs to make its callable."""
         params = [
-            {"name": p.name, "kind": _KINDS[p.kind], "default": p.default is not p.empty} for p in self.parameters
+            {"name": p.name, "kind": _KINDS[p.kind.name], "default": p.default is not p.empty} for p in self.parameters
         ]
         return {"name": self.name, "signature": self.signature, "doc": self.doc, "params": params}
 

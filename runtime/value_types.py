@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from decimal import Decimal
 
 PLAIN, EXTENDED = 0, 1
@@ -38,17 +37,16 @@ class BadValue(Exception):
     """Bytes that no encoder of ours writes."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class ValueLimits:
     """Bounds of one value. `size` counts host bytes of the decoded form."""
 
-    size: int = 16 * 1024 * 1024
-    depth: int = 100
-    digits: int = 4300
-    int_bits: int = dataclasses.field(init=False)
+    __slots__ = ("depth", "digits", "int_bits", "size")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "int_bits", int(self.digits * BITS_PER_DIGIT) + 1)
+    def __init__(self, size: int = 16 * 1024 * 1024, depth: int = 100, digits: int = 4300) -> None:
+        self.size = size
+        self.depth = depth
+        self.digits = digits
+        self.int_bits = int(digits * BITS_PER_DIGIT) + 1
 
     def fits(self, value: int) -> bool:
         """Whether an integer has at most `digits` decimal digits. Exact: one more, and `str()` of a host refuses it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from ..wasm_sandbox.jail.cgroup import CGROUP
 from ..wasm_sandbox.jail.report import PURPOSES, Record, all_missing
 from .errors import ClocheError, WallMissing
 from .niceness import PRIORITY
+from .plain import dataclass
 from .watch import can_watch
 
 Isolation = Literal["process", "thread"]

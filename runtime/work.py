@@ -1,23 +1,64 @@
-"""The small requests beside cells: the start of a sandbox, and its file requests.
+"""What a request is beside its bytes, and the small ones: the start of a sandbox, and its file requests.
 
-The rule: one request, one answer of the expected type. Anything else is a broken worker.
+The rule: a small request has one answer of the expected type. Anything else is a broken worker.
 """
 
 from __future__ import annotations
 
+import enum
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .errors import ConfigError, ProtocolError, SandboxFileError
 from .limits import Limits, longest_frame
+from .links import MovingSink
 from .protocol import FileDone, FromWorker, ListFiles, ReadFile, Ready, WriteFile, parse_from_worker, render
 from .safe_logs import one_line
 
 if TYPE_CHECKING:
     from .cell import Cell
-    from .execution import Why
 
 MAX_PATH_BYTES = 4096
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Why(enum.Enum):
+    """Why an execution was told to stop. The value is what `Work.abort` hears."""
+
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    CLOSED = "closed"
+
+
+class Work(Protocol[T_co]):
+    """What a request means beside its bytes: a cell, a file request, the start of a sandbox."""
+
+    @property
+    def frame(self) -> bytes:
+        """The request."""
+        ...
+
+    @property
+    def sink(self) -> MovingSink:
+        """Takes the worker's frames."""
+        ...
+
+    def finish(self) -> T_co:
+        """The result, after the request returned. On the server thread."""
+        ...
+
+    def partial(self) -> Cell | None:
+        """What a cell had printed so far; the whole cell after `finish`. Any thread, while a tool may hang."""
+        ...
+
+    def abort(self, why: Why) -> None:
+        """Let waits for tools and timers return, so that the guest sees the interrupt. Any thread, never blocks."""
+        ...
+
+    def withdraw(self) -> str | None:
+        """The request was never sent: undo what was prepared. Why the sandbox is lost by that; None if it is not."""
+        ...
 
 
 class ReplySink:
@@ -39,6 +80,12 @@ class ReplySink:
             raise ProtocolError(f"{parsed.type} where {self._expected.__name__} was due")
         # The frame may be a view into a buffer that the link uses again.
         self.reply, self.parts = parsed, [bytes(part) for part in parts]
+
+    def begin_here(self) -> None:
+        """Nothing here takes long."""
+
+    def resume(self) -> None:
+        """It hands nothing over."""
 
 
 class _SmallWork:

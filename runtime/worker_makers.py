@@ -72,7 +72,7 @@ def worker_maker(image: Image) -> JailedMaker:
         ImageError: it cannot be compiled.
         ConfigError: no worker process can be started here.
     """
-    from ..wasm_sandbox.image.compile import compiled_module  # this loads wasmtime into the host
+    from ..wasm_sandbox.image.compile import compiled_module
 
     if sys.platform == "win32":
         raise ConfigError("worker processes need Unix sockets, which this Python lacks; use isolation='thread'")

@@ -102,17 +102,16 @@ class Linker:
 
 def _wrap(entry: ImportLike, parameters: tuple[int, ...], results: tuple[int, ...]) -> Callable[..., int]:
     """The C callback: decode the arguments, call the handler, store its result, turn every exception into data."""
-    unpack = struct.Struct("<" + "".join(_FORMATS.get(kind, "16x") for kind in parameters)).unpack
-    size = _SLOT * len(parameters)
+    unpack_from = struct.Struct("<" + "".join(_FORMATS.get(kind, "16x") for kind in parameters)).unpack_from
+    slots_at = (ctypes.c_char * (_SLOT * len(parameters))).from_address
     handler, fault = entry.handler, entry.fault
     store = _result_writer(results)
-    string_at = ctypes.string_at
 
     def callback(_env: int | None, _caller: int, slots: int, _count: int) -> int:
         instance = current.instance
         try:
             try:
-                result = handler(instance, *unpack(string_at(slots, size)))
+                result = handler(instance, *unpack_from(slots_at(slots)))
             except MemoryFault:
                 result = fault
             if store is not None:

@@ -12,11 +12,9 @@ import importlib.util
 import os
 import sys
 from ctypes import POINTER, c_bool, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
-from pathlib import Path
 
 from ..runtime.errors import ConfigError
-
-PINNED_VERSION = "50.0.1"
+from . import pinned
 
 EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_MEMORY = 0, 1, 3
 KIND_I32, KIND_I64, KIND_F32, KIND_F64 = 0, 1, 2, 3
@@ -160,42 +158,34 @@ class NativeError(Exception):
 def _load() -> ctypes.CDLL:
     spec = importlib.util.find_spec("wasmtime")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"the wasmtime wheel is missing (pip install wasmtime=={PINNED_VERSION})")
-    package = Path(spec.submodule_search_locations[0])
+        raise ConfigError(f"the wasmtime wheel is missing (pip install wasmtime=={pinned.WASMTIME})")
+    package = spec.submodule_search_locations[0]
     _check_version(package)
-    machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(_machine(), _machine())
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(pinned.machine(), pinned.machine())
     name = {"linux": "_libwasmtime.so", "darwin": "_libwasmtime.dylib", "win32": "_wasmtime.dll"}.get(sys.platform)
-    path = package / f"{sys.platform}-{machine}" / str(name)
-    if not path.exists():
+    path = f"{package}/{sys.platform}-{machine}/{name}"
+    if not os.path.exists(path):
         raise ConfigError(f"wasmtime has no library for {sys.platform} on {machine}")
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(path)
     for function, (result, arguments) in SIGNATURES.items():
         bound = getattr(library, function)
         bound.restype, bound.argtypes = result, arguments
     return library
 
 
-def _machine() -> str:
-    if hasattr(os, "uname"):  # `platform` takes every process start 2 ms
-        return os.uname().machine
-    import platform
-
-    return platform.machine()
-
-
-def _check_version(package: Path) -> None:
+def _check_version(package: str) -> None:
     """The layouts above are of one version.
 
     Its dist-info folder tells without importlib.metadata, which costs 15 ms.
     """
-    if (package.parent / f"wasmtime-{PINNED_VERSION}.dist-info").is_dir():
+    if os.path.isdir(f"{os.path.dirname(package)}/wasmtime-{pinned.WASMTIME}.dist-info"):
         return
     from importlib import metadata
 
     version = metadata.version("wasmtime")
-    if version != PINNED_VERSION:
-        fix = f"pip install wasmtime=={PINNED_VERSION}"
-        raise ConfigError(f"wasmtime {version} is installed; cloche needs {PINNED_VERSION} ({fix})")
+    if version != pinned.WASMTIME:
+        fix = f"pip install wasmtime=={pinned.WASMTIME}"
+        raise ConfigError(f"wasmtime {version} is installed; cloche needs {pinned.WASMTIME} ({fix})")
 
 
 lib = _load()

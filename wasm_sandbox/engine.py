@@ -6,9 +6,9 @@ One engine serves all instances of a process. It holds no state of any of them.
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..runtime.large_blocks import keep_large_blocks
 from ..runtime.plain import record
 from .callbacks import Linker
 from .host_calls import HOST_CALLS
@@ -17,6 +17,8 @@ from .instance import Instance
 from .native import NativeEngine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .filesystem import FileSystem
     from .world import World
 
@@ -37,8 +39,9 @@ class Exports:
 class Engine:
     """Makes instances of one compiled module."""
 
-    def __init__(self, native: NativeEngine, compiled: Path) -> None:
+    def __init__(self, native: NativeEngine, compiled: str | Path) -> None:
         """Load a module that `NativeEngine.compile` made with the same settings. The caller has verified the file."""
+        keep_large_blocks()
         self.native = native
         self.epochs = native.epochs
         self.exports = Exports()
@@ -47,7 +50,7 @@ class Engine:
         self._ids = itertools.count(1)
 
     @classmethod
-    def load(cls, compiled: Path, *, epochs: bool) -> Engine:
+    def load(cls, compiled: str | Path, *, epochs: bool) -> Engine:
         """The engine for a compiled module. `epochs` as it was compiled: another thread can then stop running code."""
         return cls(NativeEngine(epochs=epochs), compiled)
 

@@ -18,9 +18,11 @@ from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from ..runtime.plain import compile_records
 from . import process_state
 from .fork_protocol import CPU, EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MEMORY, MESSAGE, READY
-from .jail import raise_walls, rlimits
+from .jail import rlimits
+from .jail.profile import raise_walls
 from .jail.report import PID, Record, encode
 from .worker import Program, run_worker
 
@@ -91,7 +93,7 @@ class Server:
     def run(self) -> None:
         """Serve until the host is gone."""
         self._listen_to_children()
-        gc.collect()
+        compile_records()
         gc.freeze()  # a collection in a worker must not write to the pages that all share
         process_state.silence_stderr()
         self._tell(READY, self._pid, descriptor=process_state.pidfd_open(self._pid), more=encode(self._records))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PAGE = 64 * 1024
 SIGINT = 2
 _MAX_ARGUMENTS = 8
+_WORDS_PER_SLOT = ctypes.sizeof(capi.ValRaw) // 8
 
 
 class Trapped(Exception):
@@ -75,9 +76,10 @@ class Instance:
             lib.wasmtime_store_epoch_deadline_callback(self._store, _on_epoch, None, capi.NO_FINALIZER)
         with entered(self):
             self._native = linker.instantiate(self._context)
-        self._functions: dict[str, capi.Func] = {}
-        self._slots = (capi.ValRaw * _MAX_ARGUMENTS)()
-        self._slots_at = ctypes.addressof(self._slots)
+        self._functions: dict[str, object] = {}
+        self._words = (ctypes.c_uint64 * (_WORDS_PER_SLOT * _MAX_ARGUMENTS))()
+        """Arguments and result of a call, in the first word of their slots."""
+        self._slots_at = ctypes.addressof(self._words)
         self._memory = self._export(engine.exports.memory, capi.EXTERN_MEMORY).memory
         size = lib.wasmtime_memory_data_size(self._context, byref(self._memory))
         self.memory = GuestMemory(lib.wasmtime_memory_data(self._context, byref(self._memory)), size)
@@ -118,20 +120,21 @@ class Instance:
             raise Trapped("the instance is lost")
         function = self._functions.get(name)
         if function is None:
-            function = self._functions[name] = self._export(name, capi.EXTERN_FUNC).func
+            function = self._functions[name] = byref(self._export(name, capi.EXTERN_FUNC).func)
+        words = self._words
         for index, argument in enumerate(arguments):
-            self._slots[index].i64 = argument & 0xFFFFFFFF
+            words[_WORDS_PER_SLOT * index] = argument & 0xFFFFFFFF
         trap = c_void_p()
         before, current.instance = current.instance, self
         try:
             error = lib.wasmtime_func_call_unchecked(
-                self._context, byref(function), self._slots_at, _MAX_ARGUMENTS, byref(trap)
+                self._context, function, self._slots_at, _MAX_ARGUMENTS, byref(trap)
             )
         finally:
             current.instance = before
         if error or trap.value:
             self._fail(error, trap.value)
-        return int(self._slots[0].i64) & 0xFFFFFFFF
+        return words[0] & 0xFFFFFFFF
 
     def _fail(self, error: int | None, trap: int | None) -> None:
         """Mark the instance as lost and raise what happened, in the host's own words."""

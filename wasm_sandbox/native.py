@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import byref, c_void_p
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import capi
 from .capi import lib
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WASM_STACK_BYTES = 64 * 1024 * 1024
 """CPython's recursion guard watches the stack in linear memory; the image lets it use 2 MiB there (boot.py), and the
@@ -52,7 +54,7 @@ class NativeEngine:
             lib.wasm_byte_vec_delete(byref(vec))
             lib.wasmtime_module_delete(module)
 
-    def load(self, path: Path) -> NativeModule:
+    def load(self, path: str | Path) -> NativeModule:
         """A module that `compile` made. Loading is running native code: the caller has verified the file."""
         module = c_void_p()
         capi.check(lib.wasmtime_module_deserialize_file(self.pointer, str(path).encode(), byref(module)))

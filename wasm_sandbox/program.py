@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from .engine import Engine
 from .filesystem import FileSystem
-from .image.load import load_image
-from .jail import Jail
+from .image.sections import STDLIB_PATH, open_parts
+from .jail.profile import Jail
 from .relay import GuestHost, build_frame
 from .worker import Program
 from .world import World
 
 PROTOCOL_VERSION = 1
 """The one of runtime/protocol.py, which a worker does not import; a test compares them."""
-STDLIB_PATH = "/lib/python314.zip"
-"""Where the guest's own `sys.path` looks for it (image/boot.py, which a worker does not import either)."""
 WARM_MEMORY_BYTES = 256 * 1024 * 1024
 """Cap until `start` brings the tenant's own."""
 _NO_TENANT_SEED = bytes(32)
@@ -28,9 +24,8 @@ def load_program(image: str, sha256: str, compiled: str) -> Program:
     Raises:
         ImageError: the image cannot be read.
     """
-    loaded = load_image(Path(image), sha256)
-    engine = Engine.load(Path(compiled), epochs=False)
-    base_files = {STDLIB_PATH: loaded.stdlib}
+    base_files = {STDLIB_PATH: open_parts(image).stdlib}
+    engine = Engine.load(compiled, epochs=False)
 
     def make_guest(jail: Jail) -> GuestHost:
         world = World(_NO_TENANT_SEED)

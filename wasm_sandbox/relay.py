@@ -115,9 +115,9 @@ class GuestHost:
         self.instance.limit_memory(header["memory_bytes"])
         if self._limits is not None:
             self._limits.limit_memory(header["memory_bytes"], header["file_bytes"], header["value_bytes"])
-        self.instance.enter(frame)
         if self._send is not None:
-            self._send(_READY)
+            self._send(_READY)  # first: the guest makes itself ready while the host prepares the first cell
+        self.instance.enter(frame)
 
     def _cell(self, header: dict[str, Any], _attachments: list[memoryview], frame: bytes) -> None:
         if self._limits is not None:

@@ -19,7 +19,7 @@ from ..runtime.plain import record
 from .channel import MAX_REQUEST_BYTES, FrameReader
 from .fork_protocol import EXIT_BROKEN, EXIT_HOST_GONE, EXIT_NO_GUEST, EXIT_TRAPPED, LAST_WORDS_BYTES
 from .instance import Trapped
-from .jail import NO_JAIL, Jail
+from .jail.profile import NO_JAIL, Jail
 from .native import THREAD_STACK_BYTES
 
 REHEARSE_AFTER_MS = 20

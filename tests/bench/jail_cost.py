@@ -33,6 +33,7 @@ class ColdSource:
 
     prepared = True
     warm = 0
+    serves_callers = False
 
     def __init__(self, without: tuple[str, ...]) -> None:
         self._without = without

@@ -27,7 +27,8 @@ from cloche.runtime.cell import Cell
 from cloche.runtime.errors import ProtocolError
 from cloche.runtime.limits import Limits
 from cloche.runtime.protocol import ToolCall, ToolResult, Wait, Wake, parse_from_worker, parse_to_worker
-from cloche.runtime.session import CellRequest, Session
+from cloche.runtime.running_cell import CellRequest
+from cloche.runtime.session import Session
 from cloche.runtime.tools import Tool
 
 LIMITS = Limits(

@@ -22,7 +22,8 @@ from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.interpreter import WorkerProgram
 from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.protocol import Done, render
-from cloche.runtime.session import CellRequest, Session
+from cloche.runtime.running_cell import CellRequest
+from cloche.runtime.session import Session
 
 SUPPORT = str(Path(__file__).resolve().parent.parent / "support")
 PATIENCE_S = 0.25

@@ -132,3 +132,10 @@ def test_long_chains_of_objects_are_freed(box: Sandbox) -> None:
 
 def test_c_code_may_recurse_deeper_than_the_default_limit(box: Sandbox) -> None:
     assert box.run(LIMIT_LIFTED).value == (2500, 1)
+
+
+def test_pools_of_small_objects_follow_one_another_without_gaps() -> None:
+    with Sandbox(isolation="thread") as fresh:
+        before = fresh.run("1").usage.memory_bytes
+        after = fresh.run("blocks = [bytes(470) for _ in range(40_000)]").usage.memory_bytes
+    assert after - before < 25_000_000  # 20 MB of blocks; with a gap behind each pool it was twice that

@@ -8,7 +8,7 @@ import re
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -257,6 +257,19 @@ def test_hashes_are_the_same_in_every_sandbox_and_randomness_is_not_the_builders
     one, two = facts(b"1" * 32), facts(b"2" * 32)
     assert one[0] == two[0]
     assert one[1] != two[1]
+
+
+def test_code_that_every_cell_runs_lies_together(box: Box) -> None:
+    code = """
+from _cloche import frames, interrupts, runner
+run = runner.Runner
+busy = (run.run, run._execute, run._finish, interrupts.Interrupts.install, frames.common_cell, frames.result)
+places = [id(function.__code__) for function in busy]
+(max(places) - min(places), len([line for _, _, line in frames.common_cell.__code__.co_lines() if line]) > 3)
+"""
+    span, has_lines = cast("tuple[int, bool]", box.run(code))
+    assert span < 200_000  # of 30 MB
+    assert has_lines
 
 
 def test_the_archive_lists_packages_that_exist_as_native_wheels_only(box: Box) -> None:

@@ -9,9 +9,9 @@ from tests.support.places import params, where
 
 import cloche
 from cloche import Cell, Metadata, Runtime, TimedOut
-from cloche.wasm_sandbox.capi import PINNED_VERSION
 from cloche.wasm_sandbox.image.load import load_image
 from cloche.wasm_sandbox.image.store import find_image
+from cloche.wasm_sandbox.pinned import WASMTIME
 
 pytestmark = pytest.mark.wasmtime
 
@@ -25,7 +25,7 @@ def test_a_cell_names_versions_image_and_the_walls_that_stand(place: str) -> Non
     assert found is not None
     image = load_image(find_image())
     isolation = "process" if place == "deno" else place
-    expected = ("deno", isolation, "") if place == "deno" else ("wasmtime", isolation, PINNED_VERSION)
+    expected = ("deno", isolation, "") if place == "deno" else ("wasmtime", isolation, WASMTIME)
     assert (found.engine, found.isolation, found.wasmtime) == expected
     assert (found.pyodide, found.python) == (image.manifest.pyodide, image.manifest.python)
     assert found.image == image.sha256

@@ -32,7 +32,8 @@ from cloche.runtime.protocol import (
     Wait,
     render,
 )
-from cloche.runtime.session import CellRequest, Session
+from cloche.runtime.running_cell import CellRequest
+from cloche.runtime.session import Session
 from cloche.runtime.tools import Tool
 from cloche.runtime.values import ValueLimits, encode
 

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from cloche.wasm_sandbox.jail import Jail
+from cloche.wasm_sandbox.jail.profile import Jail
 from cloche.wasm_sandbox.relay import build_frame
 from cloche.wasm_sandbox.worker import Program
 

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 
 from cloche.wasm_sandbox.instance import Trapped
-from cloche.wasm_sandbox.jail import NO_JAIL, Jail
+from cloche.wasm_sandbox.jail.profile import NO_JAIL, Jail
 from cloche.wasm_sandbox.worker import Program
 
 PREFIX = struct.Struct("<II")

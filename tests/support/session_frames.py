@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 from cloche.runtime.limits import Limits
 from cloche.runtime.output import OnOutput
 from cloche.runtime.protocol import ArtifactInfo, Done, Frame, GuestError, Result, parse_to_worker, render
-from cloche.runtime.session import CellRequest, Session
+from cloche.runtime.running_cell import CellRequest
+from cloche.runtime.session import Session
 from cloche.runtime.tools import tool
 from cloche.runtime.values import ValueLimits, encode
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloche.runtime.advisories import OLD_DAYS, fits, read_list, report
-from cloche.wasm_sandbox.capi import PINNED_VERSION
+from cloche.wasm_sandbox.pinned import WASMTIME
 
 LISTED = read_list()
 
@@ -31,7 +31,7 @@ def test_every_entry_has_a_source_and_a_day_that_has_been() -> None:
 
 @pytest.mark.guarantee("G43")
 def test_what_concerns_the_pinned_engine_was_judged() -> None:
-    unjudged = [found.id for found in LISTED.against({"wasmtime": PINNED_VERSION}) if found.exposure == "host"]
+    unjudged = [found.id for found in LISTED.against({"wasmtime": WASMTIME}) if found.exposure == "host"]
     assert unjudged == []
 
 

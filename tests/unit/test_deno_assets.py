@@ -12,7 +12,8 @@ from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import wasm
 from cloche.wasm_sandbox.image.deno_assets import MAX_PAGES, DenoAssets, deno_assets
 from cloche.wasm_sandbox.image.load import Image, load_image
-from cloche.wasm_sandbox.image.manifest import FORMAT, MANIFEST_SECTION, STDLIB_SECTION, Manifest
+from cloche.wasm_sandbox.image.manifest import FORMAT, Manifest
+from cloche.wasm_sandbox.image.sections import MANIFEST_SECTION, STDLIB_SECTION
 from cloche.wasm_sandbox.image.wasm import Section
 
 SEGMENTS = ((8, b"tea"), (70_000, b"milk" * 100))

@@ -11,12 +11,13 @@ import pytest
 from cloche.runtime import execution as execution_module
 from cloche.runtime.cell import Cell
 from cloche.runtime.errors import ProtocolError, RuntimeClosed, SandboxClosed, TimedOut, WorkerCrashed
-from cloche.runtime.execution import Execution, Why
+from cloche.runtime.execution import Execution
 from cloche.runtime.fake_link import KILLED, FakeCell, FakeLink, Script, answer, crash, loop_in_c, loop_in_python
 from cloche.runtime.protocol import RunCell, parse_from_worker, render
 from cloche.runtime.servers import ServerThreads
 from cloche.runtime.supervisor import Supervisor
 from cloche.runtime.values import ValueLimits, encode
+from cloche.runtime.work import Why
 
 BOUND_S = 5.0
 
@@ -40,6 +41,12 @@ class Work:
         if self._on_frame is not None:
             self._on_frame(parsed.type)
         return None
+
+    def begin_here(self) -> None:
+        """Nothing here takes long."""
+
+    def resume(self) -> None:
+        """Nothing was handed over."""
 
     def finish(self) -> list[str]:
         return self.types

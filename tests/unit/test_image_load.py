@@ -11,14 +11,8 @@ import pytest
 from cloche.runtime.errors import ImageError
 from cloche.wasm_sandbox.image import wasm
 from cloche.wasm_sandbox.image.load import load_image, verify
-from cloche.wasm_sandbox.image.manifest import (
-    FORMAT,
-    MANIFEST_SECTION,
-    STDLIB_SECTION,
-    Manifest,
-    Package,
-    parse_manifest,
-)
+from cloche.wasm_sandbox.image.manifest import FORMAT, Manifest, Package, parse_manifest
+from cloche.wasm_sandbox.image.sections import MANIFEST_SECTION, STDLIB_SECTION
 
 MANIFEST = Manifest(
     format=FORMAT,

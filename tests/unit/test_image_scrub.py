@@ -77,8 +77,10 @@ def test_the_fresh_part_of_a_pool_is_zeroed() -> None:
     put(memory, BASE + 260 + WORD, fresh)
     put(memory, BASE + 520 + WORD, last)
     scrub.scrub_allocator(memory, BASE)
-    assert memory[fresh : POOL + scrub.POOL_BYTES] == bytes(POOL + scrub.POOL_BYTES - fresh)
+    end = POOL + scrub.USED_BYTES
+    assert memory[fresh:end] == bytes(end - fresh)
     assert memory[POOL + BLOCK : fresh] == b"s" * (fresh - POOL - BLOCK)
+    assert memory[end : POOL + scrub.POOL_BYTES] == b"s" * (scrub.POOL_BYTES - scrub.USED_BYTES)
 
 
 def test_a_free_list_that_is_a_ring_is_an_error_and_no_endless_loop() -> None:
@@ -105,6 +107,34 @@ def test_objects_of_the_snapshot_become_immortal_and_nothing_else_is_touched() -
     assert word(memory, 1000) == 5 << 28
     assert word(memory, NONE) == 7 << 28
     assert memory[:1000] + memory[1004:] == before[:1000] + before[1004:]
+
+
+COUNTING, NOT_COUNTING, LOAD = 200, 201, 2048
+
+
+def constants(*rows: tuple[int, int, int]) -> bytes:
+    return struct.pack("<II", COUNTING, NOT_COUNTING) + b"".join(struct.pack("<III", *row) for row in rows)
+
+
+def test_code_loads_an_immortal_constant_without_counting() -> None:
+    memory = bytearray(4096)
+    put(memory, 1000, 3, TYPE)  # a code object
+    put(memory, 1200, 5 << 28, TYPE)  # its immortal constant
+    put(memory, 1300, 5, TYPE)  # one that is counted
+    memory[LOAD : LOAD + 6] = bytes((COUNTING, 0, COUNTING, 1, 77, 2))
+    rows = [(1000, LOAD, 1200), (1000, LOAD + 2, 1300), (1000, LOAD + 4, 1200)]
+    assert scrub.load_immortals(memory, report((1000, TYPE)), constants(*rows)) == 1
+    assert memory[LOAD : LOAD + 6] == bytes((NOT_COUNTING, 0, COUNTING, 1, 77, 2))
+
+
+def test_code_that_was_made_after_the_snapshot_is_left_alone() -> None:
+    memory = bytearray(4096)
+    put(memory, 1200, 5 << 28, TYPE)
+    memory[LOAD] = COUNTING  # of something else: there was no code at 1000
+    before = bytes(memory)
+    rows = constants((1000, LOAD, 1200), (1000, 1 << 30, 1200))
+    assert scrub.load_immortals(memory, report((1000, TYPE)), rows) == 0
+    assert memory == before
 
 
 @pytest.mark.parametrize("raw", [b"", report()])

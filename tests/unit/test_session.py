@@ -37,7 +37,8 @@ from cloche.runtime.protocol import (
     ToolStart,
     Wait,
 )
-from cloche.runtime.session import CellRequest, Session
+from cloche.runtime.running_cell import CellRequest
+from cloche.runtime.session import Session
 from cloche.runtime.values import decode
 
 where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="nowhere")

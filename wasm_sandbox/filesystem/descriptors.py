@@ -6,8 +6,8 @@ The number of descriptors is capped. A read returns no more than the file has; a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ...runtime.plain import dataclass
 from .. import errno
 from .nodes import Device, Directory, File, FsError, Node
 from .tree import Tree

@@ -5,9 +5,9 @@ Nothing here is shared between sandboxes except the bytes of base files, which a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NoReturn
 
+from ...runtime.plain import dataclass, field
 from .. import errno
 
 TYPE_FILE = 0o100000

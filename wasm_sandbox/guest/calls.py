@@ -67,6 +67,8 @@ class Calls:
 
     def tell_limits(self) -> None:
         """Send what was noted. At the end of a cell, before its result."""
+        if not self._limits:
+            return
         with contextlib.suppress(OSError, MemoryError):  # the cell's result matters more
             for limit, used in self._limits.items():
                 self._call(frames.guest_limit(limit, used))

@@ -84,7 +84,7 @@ def _standard(exc: BaseException) -> str:
     """As the interpreter would show it."""
     if _chain_length(exc) > _MAX_CHAIN:
         raise ValueError("too many exceptions hang on this one")
-    rendered = _Rendered(type(exc), exc, exc.__traceback__, limit=-_MAX_FRAMES, compact=True)
+    rendered = _Rendered(type(exc), exc, _from_cell(exc.__traceback__), limit=-_MAX_FRAMES, compact=True)
     _hide_our_frames(rendered)
     lines = (
         rendered.format() if rendered.stack or exc.__cause__ or exc.__context__ else rendered.format_exception_only()
@@ -92,6 +92,13 @@ def _standard(exc: BaseException) -> str:
     text = "".join(lines)
     hint = missing.hint(exc)
     return f"{text}({hint})\n" if hint else text
+
+
+def _from_cell(tb: TracebackType | None) -> TracebackType | None:
+    """Without the frames that led to the user's code: the lines of each one rendered are looked up in its file."""
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_OURS):
+        tb = tb.tb_next
+    return tb
 
 
 def _chain_length(exc: BaseException) -> int:

@@ -8,7 +8,7 @@ from the host are trusted.
 from __future__ import annotations
 
 import json
-import marshal  # noqa: TID251  # reads what the host wrote, inside the sandbox
+import marshal  # noqa: TID251  # reads what the host wrote, and writes plain scalars
 import re
 import struct
 from collections.abc import Callable
@@ -25,6 +25,8 @@ _unpack = _PREFIX.unpack_from
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _quote = json.encoder.encode_basestring
 _load_plain = marshal.loads  # noqa: S302
+_dump_plain = marshal.dumps
+_type_of: Callable[[object], type] = type
 _decode_value = values.decode
 _FROM_HOST = values.ValueLimits(size=2**40, depth=500, digits=200_000)
 """The host has checked its own values; these bounds only keep the decoder's arithmetic finite."""
@@ -34,10 +36,21 @@ _MOST_USED = 10**19
 _GOOD = b'"ok":true,"end_cell":false}'
 """How the host's `tool_result` header ends when all is well; such a frame has one attachment."""
 NOT_GOOD = object()
-_CELL = re.compile(rb'\{"type":"cell","attachments":\[(\d+),(\d+)\],"id":\d+,"output_bytes":(\d+),').match
+_CELL = re.compile(rb'\{"type":"cell","attachments":\[(\d+),\d+\],"id":\d+,"output_bytes":(\d+),').match
 """How the host's `render_cell` begins."""
 _NOTHING = len(b"\0{0")
 """Bytes of an encoded empty dict; every other one is longer."""
+SMALL_COST = 320
+"""Of `value_bytes`: what a small value takes at most. Of the smallest limit a third."""
+_SMALL_TEXT = SMALL_COST - 64
+_LEAST_INT, _MOST_INT = -(1 << 31), (1 << 31) - 1
+_SCALARS = frozenset((float, bool, type(None)))
+_COPIED = 4096
+"""Up to this many bytes a copy is faster made than a view."""
+_VALUE = (
+    b'{"type":"result","has_value":true,"value_repr":%b,"value_error":null,"error":null,"interrupted":false,'
+    b'"ended_by_tool":false,"attachments":[%d]}'
+)
 
 
 def frame(header: bytes, attachment: bytes = b"") -> bytes:
@@ -65,11 +78,11 @@ def common_cell(message: bytes) -> tuple[str, dict[str, Any], int] | None:
     found = _CELL(message, 8)
     if found is None:
         return None
-    source_bytes, input_bytes, output_bytes = map(int, found.groups())
+    source_bytes, output_bytes = found.group(1, 2)
     at = 8 + _unpack(message)[1]
-    end = at + source_bytes
-    inputs: dict[str, Any] = {} if input_bytes == _NOTHING else decode(memoryview(message)[end:])
-    return str(message[at:end], "utf-8"), inputs, output_bytes
+    end = at + int(source_bytes)
+    inputs: dict[str, Any] = {} if len(message) - end == _NOTHING else decode(memoryview(message)[end:])
+    return str(message[at:end], "utf-8"), inputs, int(output_bytes)
 
 
 def decode(part: memoryview) -> Any:
@@ -85,8 +98,23 @@ def good_result(reply: bytes) -> Any:
     if not reply.endswith(_GOOD, 8, at):
         return NOT_GOOD
     if reply[at] == values.PLAIN:
-        return _load_plain(memoryview(reply)[at + 1 :])
+        return _load_plain(reply[at + 1 :] if len(reply) < _COPIED else memoryview(reply)[at + 1 :])
     return decode(memoryview(reply)[at:])
+
+
+def is_small(value: object) -> bool:
+    """Whether the value is of an exact scalar type, so that none of its code runs, and within every limit on values."""
+    kind = _type_of(value)
+    if kind is int:
+        return _LEAST_INT <= value <= _MOST_INT  # type: ignore[operator]  # narrowed by `kind`, as below
+    if kind is str:
+        return len(value) <= _SMALL_TEXT and value.isascii()  # type: ignore[arg-type,attr-defined]
+    return kind in _SCALARS
+
+
+def encode_small(value: object) -> bytes:
+    """A value that `is_small`, or a list or dict of a few of them, as `values.encode` writes it."""
+    return b"\0" + _dump_plain(value, 2)  # type: ignore[arg-type]  # what marshal takes
 
 
 def call_template(kind: bytes, name: str) -> bytes:
@@ -119,6 +147,15 @@ def guest_limit(limit: str, used: float) -> bytes:
 def result(outcome: Outcome) -> bytes:
     """How the cell ended. Every text in `outcome` is already bounded and encodable."""
     attachment = outcome.value
+    if outcome.error is None and outcome.value_error is None and not outcome.interrupted and not outcome.ended_by_tool:
+        if attachment is None and outcome.value_repr is None:
+            return _NO_VALUE
+        if attachment is not None and outcome.value_repr is not None:
+            return frame(_VALUE % (_quote(outcome.value_repr).encode(), len(attachment)), attachment)
+    return _any_result(outcome, attachment)
+
+
+def _any_result(outcome: Outcome, attachment: bytes | None) -> bytes:
     header = (
         f'{{"type":"result","has_value":{_bool(attachment is not None)},'
         f'"value_repr":{_text(outcome.value_repr)},"value_error":{_text(outcome.value_error)},'
@@ -144,16 +181,13 @@ class Failure:
 class Outcome:
     """What a cell came to, collected by the runner."""
 
-    __slots__ = ("ended_by_tool", "error", "interrupted", "value", "value_error", "value_repr")
-
-    def __init__(self) -> None:
-        self.value: bytes | None = None
-        """The encoded value of the last expression, if it has one that crosses."""
-        self.value_repr: str | None = None
-        self.value_error: str | None = None
-        self.error: Failure | None = None
-        self.interrupted = False
-        self.ended_by_tool = False
+    value: bytes | None = None
+    """The encoded value of the last expression, if it has one that crosses."""
+    value_repr: str | None = None
+    value_error: str | None = None
+    error: Failure | None = None
+    interrupted = False
+    ended_by_tool = False
 
 
 def _bool(flag: bool) -> str:
@@ -172,3 +206,6 @@ def _error(failure: Failure | None) -> str:
         f'{{"type":{_quote(failure.type)},"message":{_quote(failure.message)},'
         f'"traceback":{_quote(failure.traceback)},"line":{line}}}'
     )
+
+
+_NO_VALUE = _any_result(Outcome(), None)

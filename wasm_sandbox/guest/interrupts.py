@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
-_getsignal = signal.getsignal
-_signal = signal.signal
+_get_handler: Callable[[int], object] = import_module("_signal").getsignal
+"""What `signal.getsignal` calls before it looks for an enum member in the answer."""
+_set_handler = signal.signal
 _SIGINT = int(signal.SIGINT)
 
 
@@ -33,8 +35,8 @@ class Interrupts:
 
     def install(self) -> None:
         """Take SIGINT. User code may have taken it away, so the runner calls this for each cell."""
-        if _getsignal(_SIGINT) is not self._handler:
-            _signal(_SIGINT, self._handler)
+        if _get_handler(_SIGINT) is not self._handler:
+            _set_handler(_SIGINT, self._handler)
 
     def protect(self, function: _F) -> _F:
         """Note, instead of raise, a signal that arrives while this function itself is on top of the stack."""

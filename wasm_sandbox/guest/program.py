@@ -29,9 +29,7 @@ class Program:
 
     __slots__ = ("code", "is_async", "is_expression", "run_target", "runs_asyncio")
 
-    def __init__(
-        self, code: CodeType, *, is_expression: bool = False, runs_asyncio: bool = False, run_target: str | None = None
-    ) -> None:
+    def __init__(self, code: CodeType, is_expression: bool, runs_asyncio: bool, run_target: str | None) -> None:
         self.code = code
         self.is_expression = is_expression
         """Evaluating the code gives the value; else it is left under the name VALUE."""
@@ -62,7 +60,7 @@ class Compiler:
         if len(source) > _SHORT or "\n" in source.rstrip() or "asyncio.run" in source:
             return None
         try:
-            return Program(_compile(source, filename, "eval", self._flags, True), is_expression=True)
+            return Program(_compile(source, filename, "eval", self._flags, True), True, False, None)
         except (SyntaxError, ValueError):
             return None
 
@@ -76,7 +74,7 @@ class Compiler:
             if isinstance(last, ast.Expr):
                 tree.body[-1] = _assign(last)
         code: CodeType = _compile(tree, filename, "exec", self._flags, True)
-        return Program(code, runs_asyncio=runs_asyncio, run_target=target)
+        return Program(code, False, runs_asyncio, target)
 
 
 def _assign(last: ast.Expr) -> ast.Assign:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import display
 from .calls import CellEnd
-from .frames import Outcome
+from .frames import Outcome, encode_small, is_small
 from .loop import NEVER, CellLoop
 from .program import RUN, VALUE, Compiler, Program
 from .reprs import bounded_repr
@@ -41,7 +41,10 @@ _asyncio_run = asyncio.run
 _is_coroutine = asyncio.iscoroutine
 _get_running_loop, _set_running_loop = asyncio._get_running_loop, asyncio._set_running_loop
 _StringIO = io.StringIO
+_repr = repr
 _encode: Callable[[Any, values.ValueLimits], bytes] = values.encode
+_FIRST_NAMES = [sys.intern(f"<cell {number}>") for number in range(1, 9)]
+"""Python interns the name of what it compiles: one that the image has need not be entered in that large table."""
 _run_code = eval  # noqa: S307  # this is the place where cells run
 
 Steps = Generator[bytes, None, Any]
@@ -78,13 +81,19 @@ class Runner:
         self._begin(output_bytes)
         try:
             self._register(source)
-            self.namespace.update(inputs)
-            value = yield from self._evaluate(*self._execute(source))
+            if inputs:
+                self.namespace.update(inputs)
+            program, value = self._execute(source)
+            if program.is_async or program.runs_asyncio:
+                value = yield from self._await(program, value)
+            elif not program.is_expression:
+                value = self.namespace.pop(VALUE, None)
         except BaseException as exc:  # the guest runner: all that user code raises is data
             value = None
             self._settle(exc, outcome)
         self.namespace.pop(RUN, None)
-        yield from self._sweep(quiet=False)
+        if self._guest.used_loop() is not None or self._calls.any_open:
+            yield from self._sweep(quiet=False)
         self._task = None
         if outcome.error is None and not self._calls.ended and value is not None:
             self._show(value, outcome)
@@ -109,15 +118,15 @@ class Runner:
     def _register(self, source: str) -> None:
         """Let tracebacks and `inspect` find the cell's lines, now and from later cells."""
         self._name = f"<cell {len(self._sources) + 1}>"
-        entry = (len(source), None, _StringIO(source + "\n", None).readlines(), self._name)
+        lines = [source + "\n"] if _is_one_line(source) else _StringIO(source + "\n", None).readlines()
+        entry = (len(source), None, lines, self._name)
         self._sources[self._name] = linecache.cache[self._name] = entry
 
     def _finish(self, outcome: Outcome) -> None:
         _restore_interpreter()
         outcome.interrupted = self._interrupts.seen
-        outcome.ended_by_tool = self._calls.ended
-        if outcome.ended_by_tool:
-            outcome.error = None
+        if self._calls.ended:
+            outcome.ended_by_tool, outcome.error = True, None
         self._guest.output.flush()
         self._calls.tell_limits()
         self._guest.send_result(outcome)
@@ -131,7 +140,7 @@ class Runner:
             self.namespace[RUN] = _defer_asyncio_run
         return program, self._interrupts.call(self._context.run, _run_code, program.code, self.namespace)
 
-    def _evaluate(self, program: Program, value: Any) -> Steps:
+    def _await(self, program: Program, value: Any) -> Steps:
         """The value of the cell after all that it awaits; None if it has none."""
         if program.is_async:
             value = yield from self._drive(value)
@@ -242,6 +251,12 @@ class Runner:
 
     def _show(self, value: Any, outcome: Outcome) -> None:
         """The value as data, and as text for people."""
+        try:
+            if is_small(value):
+                outcome.value, outcome.value_repr = encode_small(value), _repr(value)
+                return
+        except MemoryError:
+            pass  # for what follows to say
         outcome.value, outcome.value_error = self._try(self._encode_value, value, "encoding the value")
         if outcome.value_error == _TOO_LATE:  # the interrupt came after the code had ended: its value is not lost
             outcome.value, outcome.value_error = self._try(self._encode_value, value, "encoding the value")
@@ -262,6 +277,10 @@ class Runner:
 
     def _encode_value(self, value: Any) -> bytes:
         return _encode(value, self._guest.tools.limits)
+
+
+def _is_one_line(source: str) -> bool:
+    return "\n" not in source and "\r" not in source
 
 
 def _repr_value(value: Any) -> str:

@@ -21,7 +21,11 @@ else:
     from . import values
 
 _encode: Callable[..., bytes] = values.encode
+_is_small, _encode_small = frames.is_small, frames.encode_small
 _MANY = 1 << 30
+_DEPTH = 3
+_FRAME_COST = _DEPTH * 64
+"""Nesting of `[args, kwargs]` with a value in it, and what its three containers take of `value_bytes`."""
 _CROSSES = "only plain data crosses: None, bool, numbers, str, bytes, list, tuple, dict, set, dates and dataclasses"
 
 Stub = dict[str, Any]
@@ -114,16 +118,19 @@ class ToolBox:
         """Has them all. `sys.modules` has it from the image on: one entry more would make it grow in every sandbox."""
         self.functions: dict[str, Callable[..., Any]] = {}
         self.limits = values.ValueLimits()
+        self._few = 0
+        """So many small arguments break no limit."""
 
     def configure(self, stubs: list[Stub], limits: values.ValueLimits) -> None:
         """Make the functions."""
         self.limits = limits
+        self._few = (limits.size - _FRAME_COST) // frames.SMALL_COST if limits.depth >= _DEPTH else 0
         self.functions = {stub["name"]: self._make(stub) for stub in stubs}
         self.module.__dict__.update(self.functions, ToolError=ToolError, __all__=[*self.functions, "ToolError"])
 
     def _make(self, stub: Stub) -> Callable[..., Any]:
         shape = Shape(stub)
-        check, ask, start, note = shape.check, self._calls.ask, self._calls.start, self._calls.note_limit
+        check, ask, start = shape.check, self._calls.ask, self._calls.start
         least, most = shape.least, shape.most
         call_template = frames.call_template(b"tool_call", shape.name)
         start_template = frames.call_template(b"tool_start", shape.name)
@@ -131,16 +138,27 @@ class ToolBox:
         def tool(*args: object, **kwargs: object) -> Any:
             if kwargs or not least <= len(args) <= most:
                 check(args, kwargs)
-            return ask(call_template, encode_arguments(shape, args, kwargs, self.limits, note))
+            return ask(call_template, self._encode(shape, args, kwargs))
 
         async def aio(*args: object, **kwargs: object) -> Any:
             check(args, kwargs)
-            return await start(start_template, encode_arguments(shape, args, kwargs, self.limits, note))
+            return await start(start_template, self._encode(shape, args, kwargs))
 
         _dress(tool, stub, shape.name)
         _dress(aio, stub, f"{shape.name}.aio")
         tool.aio = aio  # type: ignore[attr-defined]
         return tool
+
+    def _encode(self, shape: Shape, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        """`encode_arguments`, and the short way for a few small ones: no path, no price, one look at each."""
+        parts = (*args, *kwargs, *kwargs.values()) if kwargs else args
+        if len(parts) <= self._few:
+            for part in parts:
+                if not _is_small(part):
+                    break
+            else:
+                return _encode_small([list(args), kwargs])
+        return encode_arguments(shape, args, kwargs, self.limits, self._calls.note_limit)
 
 
 def _dress(function: Callable[..., Any], stub: Stub, qualname: str) -> None:

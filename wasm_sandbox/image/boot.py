@@ -100,6 +100,21 @@ class Interpreter:
         values = {name: self._instance.read_global(name) & 0xFFFFFFFF for name in (*names, "__stack_pointer")}
         return Snapshot(bytearray(self._instance.memory.read(0, self._instance.memory_bytes)), values)
 
+    def allocate(self, size: int) -> int:
+        """The address of `size` bytes of the heap."""
+        at = self._call("malloc", size)
+        if not at:
+            raise ImageError("the guest has no memory left while its image is built")
+        return at
+
+    def release(self, at: int) -> None:
+        """Give back what `allocate` gave."""
+        self._call("free", at)
+
+    def zero(self, at: int, size: int) -> None:
+        """Zero these bytes."""
+        self._memory.write(at, bytes(size))
+
     @property
     def stack_end(self) -> int:
         """Lowest address of the C stack."""

@@ -1,4 +1,4 @@
-"""Builds an image: fetch, link, boot, precompile, boot again, preload, freeze, scrub, bake, append our sections.
+"""Builds an image: fetch, link, boot, precompile, boot again, preload, gather, freeze, scrub, bake, add our sections.
 
 Each slow step is kept by the hash of its inputs, so a change of the guest's Python or of the baked packages repeats
 only the last ones (about ten seconds). The same inputs give the same bytes.
@@ -16,14 +16,16 @@ from pathlib import Path
 
 from ...deno_host import npm
 from ...runtime.errors import ImageError
-from .. import capi
+from ..pinned import WASMTIME
 from . import archive, bake, boot, rewrite, scrub, wasm
 from .boot import Interpreter, Snapshot, on_guest_thread
 from .check import check_image
 from .compile import compile_cached
+from .holes import fill_holes
 from .link import ENGINE_EXPORTS, Linked, link
 from .load import load_image
-from .manifest import FORMAT, MANIFEST_SECTION, STDLIB_SECTION, Manifest, Package
+from .manifest import FORMAT, Manifest, Package
+from .sections import MANIFEST_SECTION, STDLIB_SECTION
 from .sources import HERE, guest_hash, guest_package, own_source, sha256_file
 from .stages import Progress, Stages, write_atomically
 from .store import CURRENT, cache_dir
@@ -181,8 +183,12 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
         return b""
 
     try:
-        for name in ("guest_preload.py", "guest_install.py"):
+        for name in ("guest_preload.py", "guest_busy.py"):
             interpreter.run(_script(name), answer)
+        fill_holes(interpreter)
+        for name in ("guest_gather.py", "guest_install.py"):
+            interpreter.run(_script(name), answer)
+        fill_holes(interpreter)
         snapshot, base, low = interpreter.snapshot(), interpreter.base, interpreter.stack_end
         interpreter.run(_script("guest_report.py"), take)
     finally:
@@ -190,6 +196,7 @@ def _snapshot(build: _Build, packed: bytes) -> tuple[Snapshot, int, list[str]]:
     scrub.scrub_stack(snapshot.memory, low, snapshot.values["__stack_pointer"])
     scrub.scrub_allocator(snapshot.memory, base + boot.ALLOCATOR_AT)
     scrub.make_immortal(snapshot.memory, reports[0])
+    scrub.load_immortals(snapshot.memory, *reports)
     snapshot.memory[base : base + boot.REFUSAL_AT] = bytes(boot.REFUSAL_AT)  # pointers and the last message
     return snapshot, base, preloaded
 
@@ -216,7 +223,7 @@ def _manifest(
         pyodide=npm.PYODIDE_VERSION,
         python=info["python"],
         binaryen=npm.BINARYEN_VERSION,
-        wasmtime=capi.PINNED_VERSION,
+        wasmtime=WASMTIME,
         guest=guest_hash(build.guest),
         lock=sha256_file(lock),
         abi=info["abi_version"],

@@ -8,23 +8,21 @@ entry that fails is removed, reported and made anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import platform
-import shutil
 import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ...runtime.errors import ImageError
 from ...runtime.plain import record
-from .. import capi
-from ..native import NativeEngine
+from ..pinned import WASMTIME, machine
 from .load import Image
-from .stages import Progress, write_atomically
 from .store import cache_dir, file_sha256, not_private, require_private
+
+if TYPE_CHECKING:
+    from .stages import Progress
 
 CODE, RECORD = "module.cwasm", "entry.json"
 _LOCK_TIMEOUT_S = 600
@@ -79,7 +77,7 @@ def compile_cached(module: bytes | memoryview, sha256: str, epochs: bool, progre
 
 
 def entry_name(sha256: str, epochs: bool) -> str:
-    return f"{sha256[:16]}-{_mode(epochs)}-{capi.PINNED_VERSION}-{_machine()}"
+    return f"{sha256[:16]}-{_mode(epochs)}-{WASMTIME}-{_machine()}"
 
 
 def entries(cache: Path) -> list[Entry]:
@@ -114,7 +112,7 @@ def _mode(epochs: bool) -> str:
 
 
 def _machine() -> str:
-    return f"{sys.platform}-{platform.machine().lower()}"
+    return f"{sys.platform}-{machine()}"
 
 
 def _root() -> Path:
@@ -126,7 +124,7 @@ def _root() -> Path:
 
 def _expected(sha256: str, epochs: bool) -> dict[str, str]:
     """What a record must say, apart from hash and size of the code."""
-    return {"image": sha256, "mode": _mode(epochs), "wasmtime": capi.PINNED_VERSION, "machine": _machine()}
+    return {"image": sha256, "mode": _mode(epochs), "wasmtime": WASMTIME, "machine": _machine()}
 
 
 def _refusal(folder: Path, expected: dict[str, str]) -> str | None:
@@ -167,6 +165,11 @@ def _read_record(folder: Path) -> dict[str, object] | None:
 def _compile(
     module: bytes | memoryview, folder: Path, expected: dict[str, str], epochs: bool, progress: Progress
 ) -> None:
+    import hashlib
+
+    from ..native import NativeEngine  # the host of workers, which finds it compiled, never loads wasmtime
+    from .stages import write_atomically
+
     progress(f"compiling the image for this machine, {expected['mode']} mode (once, about 10 s)")
     started = time.monotonic()
     code = NativeEngine(epochs=epochs).compile(bytes(module))
@@ -183,6 +186,8 @@ def _remove(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
     else:
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)
 
 

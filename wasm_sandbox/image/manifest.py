@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, field
 from typing import Any, cast
 
 from ...runtime.errors import ImageError
-from ...runtime.plain import record
+from ...runtime.plain import field, record
 
 FORMAT = 1
 """Rises when an older reader could misread an image."""
-MANIFEST_SECTION, STDLIB_SECTION = "cloche.manifest", "cloche.stdlib"
 
 
 @record
@@ -58,6 +56,8 @@ class Manifest:
     packages: list[Package] = field(default_factory=list[Package])
 
     def to_json(self) -> bytes:
+        from dataclasses import asdict  # 10 ms, and only a build comes here
+
         return json.dumps(asdict(cast("Any", self)), sort_keys=True, separators=(",", ":")).encode("utf-8")
 
 

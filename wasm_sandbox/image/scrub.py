@@ -14,7 +14,8 @@ from ...runtime.errors import ImageError
 
 SIZE_CLASSES = 64
 CLASS_BYTES = 8
-POOL_BYTES = 16384
+POOL_BYTES, USED_BYTES = 16384, 16376
+"""A pool, and what of it has blocks; the rest is the header of the next thing on the heap."""
 PAGE_BYTES = 4096
 
 _FRESH, _LAST = 260, 520
@@ -51,7 +52,7 @@ def scrub_allocator(memory: bytearray, base: int) -> None:
             _WORD.pack_into(memory, at, following)
         fresh, last = _word(memory, head + _FRESH), _word(memory, head + _LAST)
         if fresh and fresh <= last:
-            end = (fresh & ~(POOL_BYTES - 1)) + POOL_BYTES
+            end = (fresh & ~(POOL_BYTES - 1)) + USED_BYTES
             memory[fresh:end] = bytes(end - fresh)
 
 
@@ -75,6 +76,27 @@ def make_immortal(memory: bytearray, report: bytes) -> int:
             continue
         if 0 < _word(memory, at) < _MAX_REFERENCES:
             _WORD.pack_into(memory, at, _IMMORTAL)
+            changed += 1
+    return changed
+
+
+def load_immortals(memory: bytearray, objects: bytes, constants: bytes) -> int:
+    """Let the code of the image load its constants without counting references; how many instructions that were.
+
+    The first run of such an instruction chooses its form, by whether the constant is immortal. In the image these ran
+    before their constants were.
+
+    Args:
+        objects: what `make_immortal` got.
+        constants: the second answer of `guest_report.py`.
+    """
+    types = dict(struct.iter_unpack("<II", objects))
+    counting, not_counting, *numbers = (number for (number,) in _WORD.iter_unpack(constants))
+    changed = 0
+    for code, at, constant in zip(*[iter(numbers)] * 3, strict=True):
+        in_snapshot = at < len(memory) and _word(memory, code + 4) == types[code]
+        if in_snapshot and memory[at] == counting and _is_immortal(memory, constant):
+            memory[at] = not_counting
             changed += 1
     return changed
 

@@ -32,7 +32,7 @@
  (import "main" "free" (func $free (param i32)))
  (import "main" "realloc" (func $realloc (type $t2)))
  (import "main" "calloc" (func $calloc (type $t2)))
- (import "main" "aligned_alloc" (func $aligned_alloc (type $t2)))
+ (import "main" "memalign" (func $memalign (type $t2)))
  (import "host" "call" (func $host_call (type $t2)))
  (import "host" "fetch" (func $host_fetch (param i32)))
 
@@ -129,6 +129,7 @@
   (call $bytes_data (global.get $reply)))
 
  ;; ---- the small-object allocator: 64 size classes of 8 bytes, pools of 16 KiB, LIFO free lists; larger ones are dlmalloc's
+ ;; A pool leaves dlmalloc its 8 bytes of bookkeeping: so the next one can follow at once, and no gap of a pool's size.
  ;; Where the free blocks of p's pool are counted, less 328768.
  (func $pool_count (param $p i32) (result i32)
   (i32.add (global.get $base) (i32.shl (i32.shr_u (local.get $p) (i32.const 14)) (i32.const 1))))
@@ -140,7 +141,7 @@
   (local $link i32) (local $count i32) (local $n i32) (local $freed i32)
   (local.set $class (i32.const 1))
   (loop $classes
-   (local.set $full (i32.div_u (i32.const 2048) (local.get $class)))
+   (local.set $full (i32.div_u (i32.const 2047) (local.get $class)))
    (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
    (local.set $p (i32.load offset=65600 (local.get $lists)))
    (block $counted (loop $blocks
@@ -185,16 +186,16 @@
   (local.get $freed))
 
  (func $refill (param $class i32) (result i32) (local $p i32) (local $lists i32)
-  (local.set $p (call $aligned_alloc (i32.const 16384) (i32.const 16384)))
+  (local.set $p (call $memalign (i32.const 16384) (i32.const 16376)))
   (if (i32.eqz (local.get $p)) (then
    (if (i32.eqz (call $reclaim)) (then (return (i32.const 0))))
-   (local.set $p (call $aligned_alloc (i32.const 16384) (i32.const 16384)))
+   (local.set $p (call $memalign (i32.const 16384) (i32.const 16376)))
    (if (i32.eqz (local.get $p)) (then (return (i32.const 0))))))
   (i32.store8 offset=66624 (i32.add (global.get $base) (i32.shr_u (local.get $p) (i32.const 14))) (local.get $class))
   (local.set $lists (i32.add (global.get $base) (i32.shl (local.get $class) (i32.const 2))))
   (i32.store offset=65860 (local.get $lists) (i32.add (local.get $p) (i32.shl (local.get $class) (i32.const 3))))
   (i32.store offset=66120 (local.get $lists)
-   (i32.add (local.get $p) (i32.sub (i32.const 16384) (i32.shl (local.get $class) (i32.const 3)))))
+   (i32.add (local.get $p) (i32.sub (i32.const 16376) (i32.shl (local.get $class) (i32.const 3)))))
   (local.get $p))
 
  (func $small_malloc (param $n i32) (result i32) (local $class i32) (local $lists i32) (local $p i32)

@@ -5,7 +5,6 @@ Loading a compiled module is running native code. So nothing is read from a fold
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -13,11 +12,11 @@ import sys
 from pathlib import Path
 
 from ...runtime.errors import ImageError
-from .stages import write_atomically
 
 CURRENT = "current"
 """File in the images' folder that names the one in use."""
 PACKAGED = Path(__file__).resolve().parents[1] / "image.wasm"
+_SEAL_NAMES = 2**61 - 1
 _BUILD = "run `cloche image build`"
 _OVERFLOW_UID = 65534
 _OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -172,6 +171,10 @@ def file_sha256(path: Path) -> str:
             return str(kept["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no record, or none of ours: hash the file
+    import hashlib  # OpenSSL, which most starts do not need
+
+    from .stages import write_atomically
+
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if _state(path) == state:
@@ -185,5 +188,6 @@ def _state(path: Path) -> list[int]:
 
 
 def _seal(path: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-    return cache_dir() / "seals" / f"{name}.json"
+    """Two paths may get one name: `_state` tells their files apart."""
+    number = int.from_bytes(os.fsencode(path.absolute()), "big") % _SEAL_NAMES
+    return cache_dir() / "seals" / f"{number:016x}.json"

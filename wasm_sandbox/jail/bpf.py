@@ -10,7 +10,8 @@ from __future__ import annotations
 # the default factory of an empty dict
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from ...runtime.plain import dataclass, field
 
 KILL_PROCESS = 0x8000_0000
 REFUSE = 0x0005_0000

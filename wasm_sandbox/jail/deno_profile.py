@@ -13,11 +13,12 @@ import socket
 import stat
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import PurePath
 
-from . import landlock, leave_this_machine, namespaces, one_start, report, rlimits, seccomp
+from ...runtime.plain import dataclass
+from . import landlock, namespaces, one_start, report, rlimits, seccomp
 from .deno_calls import deno_filter
+from .profile import leave_this_machine
 from .report import Record, Report
 from .syscalls import this_machine
 

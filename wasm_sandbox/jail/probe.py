@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from ..worker import Program
-from . import Jail
+from .profile import Jail
 
 
 def load_program() -> Program:
