@@ -291,6 +291,9 @@ class Execution(Generic[T]):
         except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
             self._quiet()
             self._link.kill()
+            here = self._taken_over()
+            if here is not None:
+                here.abandon()
             self._abandon()
             self._end(None, self._translated(exc), lost=self._story(exc))
             return

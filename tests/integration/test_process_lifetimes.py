@@ -43,7 +43,7 @@ cell = render(RunCell(id=1, output_bytes=0, artifacts=0, artifact_bytes=0), (sys
 threading.Thread(target=links[0].request, args=(cell, lambda frame: None), daemon=True).start()
 heir = os.fork() if sys.argv[2] == "forks" else 0
 if heir or sys.argv[2] != "forks":
-    print(server.pid, *(link.pid for link in links), heir, flush=True)
+    print(server.pid, *(link.process.wait_pid(10) for link in links), heir, flush=True)
 sys.stdin.read()
 """
 """A host with no `if __name__ == "__main__"`. The sink has no `finished`, which nothing asks before the first frame."""
