@@ -91,6 +91,9 @@ class Sandbox:
     ) -> Cell:
         """Run one cell; what it gave back. An exception of the code itself is `cell.error`, never raised here.
 
+        Ctrl-C interrupts the guest, waits for the end of the cell and is then raised; the state is kept, except in the
+        rare case that it comes while this process reads the worker's words: then the sandbox has ended.
+
         Args:
             code: Python source; a last expression becomes `cell.value`.
             deadline_s: seconds for everything, tools included; may only shorten `Limits.wall_s`.
