@@ -18,7 +18,6 @@ from ..wasm_sandbox.fork_protocol import CPU, MEMORY
 from ..wasm_sandbox.jail.rlimits import CPU_SLACK_S, data_bytes
 from .errors import WorkerCrashed
 from .limits import MIB, Limits
-from .links import FrameSink, MovingSink
 from .process_link import ProcessLink
 from .protocol import Hello
 from .watch import cpu_seconds
@@ -69,16 +68,6 @@ class DenoLink(ProcessLink):
         size = self._mapped_bytes() + data_bytes(limits.memory_mb * MIB, limits.file_bytes, limits.value_bytes)
         self._limit(MEMORY, size // MIB)
 
-    def request(self, frame: bytes, on_frame: FrameSink) -> None:
-        """See `WorkerLink.request`."""
-        self._allow_cpu()
-        super().request(frame, on_frame)
-
-    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
-        """See `CallerServed`."""
-        self._allow_cpu()
-        super().request_here(frame, on_frame)
-
     def interrupt(self) -> None:
         with self._gate:
             if not self._serving or self._released:
@@ -89,6 +78,7 @@ class DenoLink(ProcessLink):
     # --- the stream ---------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        self._allow_cpu()
         with self._gate:
             self._interrupt_wanted = False
             self._writing = True  # until the request is out, an interrupt would go before it and hit nothing

@@ -244,12 +244,12 @@ class Execution(Generic[T]):
                 raise moved.cause from None
 
     def _leave_to_servers(self, job: Job) -> None:
-        """Where no thread is to be had, the ladder ends the execution."""
+        """Where no thread is to be had, the request ends here."""
         try:
             if self._servers is not None:
                 self._servers.submit(job)
-        except (ClocheError, RuntimeError):
-            self.cancel(Why.CLOSED)
+        except (ClocheError, RuntimeError) as exc:
+            self._lose(exc)
 
     def _go_on(self) -> None:
         """Where the caller left, on a server thread."""
@@ -260,15 +260,16 @@ class Execution(Generic[T]):
     def _mend(self) -> None:
         """An exception tore the caller out of serving, nobody knows where: what the worker says next has no meaning.
         On a server thread, where no such exception comes."""
+        self._lose(WorkerCrashed("a request was broken off by an exception on its caller's thread"))
+
+    def _lose(self, error: BaseException) -> None:
+        """End what the caller served and nobody goes on with."""
         link = self._taken_over()
         if link is None:
             return
-        self._link.kill()
-        link.abandon()
-        self._quiet()
-        self._abandon()
-        lost = "a request was broken off by an exception on its caller's thread"
-        self._end(None, WorkerCrashed(lost), lost=lost)
+        self._drop_worker(link)
+        lost = self._story(error)
+        self._end(None, error, lost=lost)
         if not self._over:  # torn out of `_end` itself
             self._tell_end(lost)
 
@@ -289,12 +290,7 @@ class Execution(Generic[T]):
         except HandOver:
             raise
         except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
-            self._quiet()
-            self._link.kill()
-            here = self._taken_over()
-            if here is not None:
-                here.abandon()
-            self._abandon()
+            self._drop_worker(self._taken_over())
             self._end(None, self._translated(exc), lost=self._story(exc))
             return
         self._quiet()
@@ -308,8 +304,12 @@ class Execution(Generic[T]):
         else:
             self._end(value, self._late(), lost=None)
 
-    def _abandon(self) -> None:
-        """The guest is gone: its async tools must not run on."""
+    def _drop_worker(self, here: CallerServed | None) -> None:
+        """The guest is gone, whoever served it: its async tools must not run on."""
+        self._quiet()
+        self._link.kill()
+        if here is not None:
+            here.abandon()
         try:
             self._work.abort(Why.CLOSED)
         except Exception:  # noqa: BLE001  # the execution ends all the same

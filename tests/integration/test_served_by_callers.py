@@ -123,3 +123,24 @@ def test_a_tool_that_hangs_does_not_hold_the_caller_past_his_deadline() -> None:
 def test_a_request_of_many_bytes_is_not_sent_by_the_caller_and_arrives() -> None:
     with Runtime() as runtime, runtime.sandbox() as box:
         assert box.run("len(data)", inputs={"data": b"x" * 300_000}).value == 300_000
+
+
+def test_without_a_thread_for_a_tool_the_caller_hears_it_and_a_reset_revives_the_sandbox(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @tool
+    def seven() -> int:
+        return 7
+
+    def no_thread(_job: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Runtime() as runtime, runtime.sandbox(tools=[seven]) as box:
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime.core.servers, "submit", no_thread)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                box.run("seven()")
+        with pytest.raises(SandboxClosed, match="can't start new thread"):
+            box.run("1")
+        box.reset()
+        assert box.run("seven()").value == 7
