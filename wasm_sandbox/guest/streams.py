@@ -45,8 +45,6 @@ class Output:
         self._room = 0
         self._lines = self._look_after = 1
         self._sent_at = 0.0
-        self.flushed = False
-        """A stream was flushed since the cell began: what changes or closes one does that first."""
         self._text = {name: self._new_stream(name) for name in ("stdout", "stderr")}
         for method in (self.write, self.flush, self._send, self._line_is_due):
             interrupts.protect(method)
@@ -57,11 +55,9 @@ class Output:
         self._room = limit_bytes
         self._lines = self._look_after = 1
         self._sent_at = -1e9
-        if self.flushed:
-            self.flushed = False
-            for name in ("stdout", "stderr"):
-                if not _is_usable(self._text[name]):
-                    self._text[name] = self._new_stream(name)
+        for name in ("stdout", "stderr"):
+            if not _is_usable(self._text[name]):
+                self._text[name] = self._new_stream(name)
         sys.stdout = sys.__stdout__ = self._text["stdout"]  # type: ignore[misc]  # Final for others
         sys.stderr = sys.__stderr__ = self._text["stderr"]  # type: ignore[misc]
 
@@ -139,7 +135,6 @@ class _Bytes(io.BufferedIOBase):
         return self._output.write(self._stream, data if type(data) is bytes else bytes(memoryview(data)))
 
     def flush(self) -> None:
-        self._output.flushed = True
         if not self.closed:
             self._output.flush()
 

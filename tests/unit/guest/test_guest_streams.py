@@ -86,6 +86,11 @@ def test_stdout_is_a_text_stream_like_any_other(host: FakeHost) -> None:
     assert host.run("sys.stdout.buffer.write('text')").error.type == "TypeError"
 
 
+def test_a_stream_that_a_cell_closed_behind_our_back_is_a_fresh_one_in_the_next(host: FakeHost) -> None:
+    host.run("import sys\nsys.stdout.buffer.flush = lambda: None\nsys.stdout.close()")
+    assert host.run("print('here again')").stdout == "here again\n"
+
+
 def test_redirected_output_is_not_sent(host: FakeHost) -> None:
     ran = host.run(
         "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as f: print('x')\nf.getvalue()"
