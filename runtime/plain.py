@@ -45,7 +45,8 @@ class Field:
 
 def fields(one: object) -> tuple[Field, ...]:
     """The fields of a class made here or of an object of it, in order."""
-    return cast("Any", one).__plain_fields__  # type: ignore[no-any-return]
+    found: tuple[Field, ...] = cast("Any", one).__plain_fields__
+    return found
 
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ else:
 
     def dataclass(*, slots: bool, frozen: bool = False, kw_only: bool = False, eq: bool = True, repr: bool = True):
         """`dataclasses.dataclass`, for classes with slots. What users hold in their hands is frozen."""
-        assert slots  # noqa: S101  # the only kind there is here
+        if not slots:
+            raise TypeError("a class of ours has slots: slots=True")
         methods = {**(_FROZEN if frozen else {}), **(_COMPARED if eq else {}), **(_SHOWN if repr else {})}
         if eq and not frozen:
             methods["__hash__"] = None

@@ -74,11 +74,16 @@ class Tea:
             raise ValueError("no tea")
 
 
+def test_a_class_without_slots_is_refused() -> None:
+    with pytest.raises(TypeError, match="slots=True"):
+        dataclass(slots=False)
+
+
 def test_a_frozen_one_refuses_to_be_changed_like_any_dataclass() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'name'"):
-        Tea().name = "black"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        Tea().name = "black"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # frozen
     with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'name'"):
-        del Tea().name  # pyright: ignore[reportAttributeAccessIssue]
+        del Tea().name  # pyright: ignore[reportAttributeAccessIssue]  # frozen
 
 
 def test_options_of_fields_hold() -> None:
@@ -115,7 +120,7 @@ def test_a_subclass_may_have_attributes_of_its_own() -> None:
 
     assert Mine().origin == "here"
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Mine().name = "black"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        Mine().name = "black"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # frozen
 
 
 def test_it_can_be_copied_and_pickled() -> None:

@@ -11,7 +11,8 @@ import zipfile
 from collections.abc import Mapping
 
 from ...runtime.errors import ImageError
-from .boot import STDLIB_PATH, Interpreter
+from .boot import Interpreter
+from .sections import STDLIB_PATH
 from .sources import HERE
 
 NATIVE_LIST = "_cloche_native.txt"

@@ -22,10 +22,10 @@ from ..native import THREAD_STACK_BYTES
 from ..world import World
 from . import rewrite
 from .link import Linked
+from .sections import STDLIB_PATH
 
 T = TypeVar("T")
 
-STDLIB_PATH = "/lib/python314.zip"
 BUFFER_BYTES = 65536
 INTERRUPT_AT, BUFFER_AT, REFUSAL_AT, ALLOCATOR_AT = 8, 16, 65552, 65600
 RESERVED = 65600 + 1024 + 262144 + 524288

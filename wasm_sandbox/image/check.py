@@ -11,9 +11,10 @@ from ..filesystem import FileSystem
 from ..instance import Trapped
 from ..relay import GuestHost, build_frame
 from ..world import World
-from .boot import STDLIB_PATH, on_guest_thread
+from .boot import on_guest_thread
 from .compile import compiled_module
 from .load import Image
+from .sections import STDLIB_PATH
 from .stages import Progress
 
 _CELL = b"import json, colorsys, sqlite3\nsum(json.loads('[1, 2]')) + len(colorsys.__all__)"

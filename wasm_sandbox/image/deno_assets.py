@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from ...runtime.errors import ImageError
 from . import wasm
 from .load import Image
+from .sections import STDLIB_PATH
 from .wasm import Section, WasmError
 
 MAX_PAGES = 65535
 """Of the linear memory: the most that 32-bit pointers reach."""
-STDLIB_PATH = "/lib/python314.zip"
 _MEMORY_NAME = ("env", "memory")
 _SHARED_WITH_MAXIMUM = 3
 _ACTIVE, _LEFT_OUT = 0, (wasm.MEMORIES, wasm.DATA, wasm.DATA_COUNT)

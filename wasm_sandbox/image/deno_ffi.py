@@ -20,9 +20,9 @@ from pathlib import Path
 from ...deno_host.npm import PINNED, PYODIDE_VERSION
 from ...runtime.errors import ImageError
 from .archive import pack, unpack
-from .deno_assets import STDLIB_PATH
 from .deno_script import host_script
 from .load import Image
+from .sections import STDLIB_PATH
 from .sources import HERE
 from .stages import write_atomically
 from .store import cache_dir, require_private

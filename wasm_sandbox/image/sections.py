@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MANIFEST_SECTION, STDLIB_SECTION = "cloche.manifest", "cloche.stdlib"
 STDLIB_PATH = "/lib/python314.zip"
-"""Where the guest's own `sys.path` looks for it (image/boot.py, which a worker does not import)."""
+"""Where the guest's own `sys.path` looks for it."""
 _MAX_SECTIONS = 64
 
 
