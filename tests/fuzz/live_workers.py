@@ -20,6 +20,7 @@ from tests.fuzz.hostile_frames import FrameMaker
 from cloche.runtime.errors import ProtocolError, WorkerCrashed
 from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.interpreter import WorkerProgram
+from cloche.runtime.links import HandOver
 from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.protocol import Done, render
 from cloche.runtime.running_cell import CellRequest
@@ -61,7 +62,7 @@ def _one(server: ForkServer, rng: random.Random) -> str:
     action = "raw" if rng.random() < 0.05 else "burst"  # waits for ever after it, or ends
     try:
         started = time.monotonic()
-        end = _ask(link, f"{action} {_stream(rng).hex()}")
+        end = _ask(link, f"{action} {_stream(rng).hex()}", here=rng.random() < 0.5)
         assert time.monotonic() - started < BOUND_S
         return end
     finally:
@@ -78,7 +79,8 @@ def _stream(rng: random.Random) -> bytes:
     return raw[: rng.randint(0, len(raw))] if rng.random() < 0.3 else raw
 
 
-def _ask(link: ProcessLink, source: str) -> str:
+def _ask(link: ProcessLink, source: str, *, here: bool = False) -> str:
+    """`here`: as a blocking caller does, up to what it hands over."""
     inline, session = Inline(), Session(TOOLS, LIMITS)
     begin(session, inline)
     session.on_frame(render(Done(id=0, cpu_s=0, memory_bytes=0, artifacts=(), artifacts_dropped=0)))
@@ -96,7 +98,10 @@ def _ask(link: ProcessLink, source: str) -> str:
     timer = threading.Timer(PATIENCE_S, link.kill)
     timer.start()
     try:
-        link.request(frame, session)
+        if here:
+            _request_here(link, frame, session)
+        else:
+            link.request(frame, session)
     except (ProtocolError, WorkerCrashed) as exc:
         end, text = type(exc).__name__, str(exc)
     else:
@@ -106,6 +111,14 @@ def _ask(link: ProcessLink, source: str) -> str:
     assert text.isprintable()
     check(session.partial_cell())
     return end
+
+
+def _request_here(link: ProcessLink, frame: bytes, session: Session) -> None:
+    session.begin_here()
+    try:
+        link.request_here(frame, session)
+    except HandOver:
+        link.resume(session)
 
 
 def _ready(server: ForkServer) -> ProcessLink:
