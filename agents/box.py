@@ -15,13 +15,12 @@ import anyio.to_thread
 
 from ..runtime.async_sandbox import AsyncSandbox
 from ..runtime.cell import Cell
-from ..runtime.engine_options import checked_engine_options
+from ..runtime.engine_options import check_options, checked_engine_options
 from ..runtime.errors import ConfigError
 from ..runtime.limits import Limits
 from ..runtime.output import OnOutput
 from ..runtime.runtime_core import core_of
 from ..runtime.sandbox import Sandbox
-from ..runtime.sandbox_core import check_options
 from ..runtime.tool_hooks import ToolObserver
 from ..runtime.tools import Tool
 

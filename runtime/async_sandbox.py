@@ -18,12 +18,13 @@ import anyio.to_thread
 
 from .async_runner import LoopRunner
 from .cell import Cell
+from .engine_options import check_options
 from .execution import Execution
 from .limits import Limits
 from .loop_hook import LoopHook
 from .output import OnOutput
 from .runtime_core import core_of
-from .sandbox_core import SandboxCore, State, check_options
+from .sandbox_core import SandboxCore, State
 from .tool_hooks import ToolObserver
 from .tools import Tool
 from .work import split_paths
@@ -137,7 +138,7 @@ class AsyncSandbox:
     @property
     def closed(self) -> bool:
         """True before the start, after `close`, and while the worker is gone."""
-        return self._core.state is not State.OPEN
+        return not self._core.is_open
 
     async def _start(self) -> None:
         source = self._core.source

@@ -1,4 +1,4 @@
-"""`engine_options`: what only one engine has. So far: `js_ffi`, for the engine "deno".
+"""Which engine and isolation there are, and `engine_options`: what only one engine has (`js_ffi`, of "deno").
 
 The rule: an option that an engine does not have is an error, never ignored, and a worker made with one set of options
 is never given to a sandbox with another.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .config import ENGINES
 from .errors import ConfigError
 from .plain import dataclass
 
+ISOLATIONS = ("process", "thread")
 JS_FFI = "js_ffi"
 
 
@@ -41,6 +43,16 @@ def checked_engine_options(engine: str, options: Mapping[str, object] | None) ->
     if not isinstance(js_ffi, bool):
         raise ConfigError(f"engine option {JS_FFI} is True or False, not {js_ffi!r:.60}")
     return EngineOptions(js_ffi)
+
+
+def check_options(engine: str | None, isolation: str) -> None:
+    """Raises ConfigError for an engine (None: to be the runtime's) or isolation that does not exist."""
+    if engine is not None and engine not in ENGINES:
+        raise ConfigError(f"unknown engine {engine!r}; there are {' and '.join(map(repr, ENGINES))}")
+    if engine == "deno" and isolation == "thread":
+        raise ConfigError('engine="deno" is a process of its own; isolation="thread" is for engine="wasmtime"')
+    if isolation not in ISOLATIONS:
+        raise ConfigError(f"unknown isolation {isolation!r}; there are {' and '.join(map(repr, ISOLATIONS))}")
 
 
 _NONE = EngineOptions()

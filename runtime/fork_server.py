@@ -16,14 +16,14 @@ import sys
 import threading
 from collections.abc import Callable, Collection
 
-from ..wasm_sandbox.fork_protocol import EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY, SOCKET_TYPE
+from ..wasm_sandbox.fork_protocol import EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY
 from ..wasm_sandbox.jail.report import REPORT_BYTES, Record, decode
 from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
-from .interpreter import WorkerProgram, start_python
+from .interpreter import WorkerProgram
 from .niceness import priority_record
 from .process_link import ProcessLink
+from .server_start import ENTRY, StartingServer
 
-ENTRY = "cloche.wasm_sandbox.fork_server"
 START_DEADLINE_S = 60.0
 """Loading an image takes 0.1 s; a machine that swaps takes longer."""
 EXIT_DEADLINE_S = 5.0
@@ -39,7 +39,7 @@ class ForkServer:
 
     def __init__(
         self,
-        program: WorkerProgram,
+        program: WorkerProgram | StartingServer,
         *,
         without: Collection[str] = (),
         entry: str = ENTRY,
@@ -48,6 +48,7 @@ class ForkServer:
         """Start the process and wait until it has loaded its image and raised its jail.
 
         Args:
+            program: what its workers run; or the process, if it was started before.
             without: walls of the jail to leave out (`wasm_sandbox.jail.report`); for tests of the others.
             entry: the module that serves; another engine has its own.
             link: what a worker of it is to the host.
@@ -56,20 +57,16 @@ class ForkServer:
             ImageError: it could not load the image; the message has its words.
             ConfigError: no Python to start.
         """
-        self._owner = os.getpid()
+        started = program
+        if not isinstance(started, StartingServer):
+            started = StartingServer(started, without=without, entry=entry)
+        self._owner = started.owner
         self._link = link
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._workers: dict[int, ForkedProcess] = {}
         self._alive = True
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, SOCKET_TYPE)
-        with theirs:
-            try:
-                given = [str(theirs.fileno()), str(self._owner), ",".join(without)]
-                self._process = start_python(entry, given, program, [theirs])
-            except BaseException:
-                self._socket.close()
-                raise
+        self._socket, self._process = started.channel, started.process
         self._pid, jail = self._wait_ready()
         self.walls = [*jail, priority_record(self._pid)]
         self._listener = threading.Thread(target=self._listen, name="cloche-fork-server", daemon=True)

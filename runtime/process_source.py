@@ -14,6 +14,7 @@ from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig
 from .engine_options import EngineOptions
 from .errors import WallMissing, WorkerCrashed
+from .fork_server import ForkServer
 from .large_blocks import keep_large_blocks
 from .limits import MIB, Limits
 from .links import WorkerLink
@@ -21,10 +22,11 @@ from .memory_groups import GroupedMaker
 from .metadata import Metadata, metadata_of
 from .pool import WorkerPool
 from .process_link import SERVES_CALLERS, ProcessLink
+from .server_start import StartingServer, image_to_run
 from .tenants import Tenant
 from .walls import Wall, deno_walls, require, walls_around
 from .watch import WorkerWatch, memory_cap
-from .worker_makers import JailedMaker, WorkerMaker, image_to_run, worker_maker
+from .worker_makers import JailedMaker, WorkerMaker, worker_maker
 
 if TYPE_CHECKING:
     from ..wasm_sandbox.image.load import Image
@@ -33,11 +35,19 @@ if TYPE_CHECKING:
 class ProcessSource:
     """The workers of one runtime. Safe to use from any thread."""
 
-    def __init__(self, config: RuntimeConfig, engine: str = "wasmtime", options: EngineOptions | None = None) -> None:
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        engine: str = "wasmtime",
+        options: EngineOptions | None = None,
+        started: tuple[Image, StartingServer] | None = None,
+    ) -> None:
+        """`started`: its first fork server, with the image that it loads, if there is one yet."""
         self._config = config
         self._engine = engine
         self._js_ffi = options is not None and options.js_ffi
         self._gate = threading.Lock()
+        self._started = started
         self._first: WorkerMaker | None = None
         self._pool = WorkerPool(
             self._make, warm=config.warm_workers, max_workers=config.max_workers, busy_nice=config.busy_nice
@@ -90,8 +100,11 @@ class ProcessSource:
         self._watch.close()
         with self._gate:
             first, self._first = self._first, None
+            started, self._started = self._started, None
         if first is not None:
             first.close()
+        if started is not None:
+            started[1].abandon()
 
     def _around(self, records: Sequence[Record]) -> list[Wall]:
         if self._engine == "deno":
@@ -106,8 +119,13 @@ class ProcessSource:
 
     def _new_maker(self) -> WorkerMaker:
         """Raises WallMissing where it does not have what the policy requires."""
-        image = image_to_run(self._config.image)
-        maker = GroupedMaker(_maker(self._engine, image, js_ffi=self._js_ffi), *find_home(self._config.cgroup))
+        started, self._started = self._started, None
+        if started is None:
+            image = image_to_run(self._config.image)
+            bare = _maker(self._engine, image, js_ffi=self._js_ffi)
+        else:
+            image, bare = started[0], ForkServer(started[1])
+        maker = GroupedMaker(bare, *find_home(self._config.cgroup))
         self._walls, self._image, self._metadata = maker.walls, image, None
         try:
             require(self._config.policy.require_walls, self._around(maker.walls))

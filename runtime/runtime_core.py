@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..wasm_sandbox.jail.cgroup import find_home
 from ..wasm_sandbox.jail.report import Record
@@ -28,6 +28,10 @@ from .tenants import Account, Accounts, TenantUse
 from .tool_loop import ToolLoop
 from .tool_threads import BoundedThreads
 from .walls import Isolation, Wall, deno_walls, probe, probe_deno, walls_around
+
+if TYPE_CHECKING:
+    from ..wasm_sandbox.image.load import Image
+    from .server_start import StartingServer
 
 Place = Literal["process", "thread", "deno", "deno-ffi"]
 """Where workers come from: the isolations of the engine "wasmtime", and the other engine, without and with `js_ffi`."""
@@ -61,11 +65,11 @@ class Reaper:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._started = False
+        self.started = False
 
     def start(self) -> None:
-        if not self._started:
-            self._started = True
+        if not self.started:
+            self.started = True
             threading.Thread(target=_reap, args=(self._queue,), name="cloche-reaper", daemon=True).start()
 
     def put(self, action: Callable[[], None]) -> None:
@@ -94,6 +98,8 @@ class RuntimeCore:
         self.tool_threads = BoundedThreads(self.servers, config.tool_threads)
         self.tool_loop = ToolLoop()
         self._sources: dict[Place, WorkerSource] = dict[Place, WorkerSource]((sources or {}).items())
+        self.started: tuple[Image, StartingServer] | None = None
+        """A fork server that nobody has taken yet, with its image; see `begin`."""
         self._pid = os.getpid()
         self._gate = threading.RLock()
         self._open: dict[Closable, Account | None] = {}
@@ -167,8 +173,27 @@ class RuntimeCore:
         with self._gate:
             self.check()
             if place not in self._sources:
-                self._sources[place] = _new_source(place, self.config)
+                started = self.started if place == "process" else None
+                self._sources[place] = _new_source(place, self.config, started)
+                if started is not None:
+                    self.started = None
             return self._sources[place]
+
+    def begin(self, isolation: str, engine: str | None = None) -> None:
+        """Start what the first sandbox of this kind waits for, if that can be done in a moment. Its caller has modules
+        to import, and finds it ready afterwards.
+
+        Raises:
+            ImageError: there is no usable image.
+        """
+        if isolation != "process" or (engine or self.config.engine) != "wasmtime" or self.started is not None:
+            return
+        with self._gate:
+            self.check()
+            if self.started is None and "process" not in self._sources:
+                from .server_start import start_for_image
+
+                self.started = start_for_image(self.config.image)
 
     def _place(self, isolation: Isolation, engine: str | None, options: EngineOptions) -> Place:
         if (engine or self.config.engine) != "deno":
@@ -214,8 +239,11 @@ class RuntimeCore:
             self._closed = True
             boxes = list(self._open)
             sources = list(self._sources.values())
+            started, self.started = self.started, None
         for box in boxes:
             box.close()
+        if started is not None:
+            started[1].abandon()
         for source in sources:
             source.close()
         self.tool_loop.close()
@@ -229,8 +257,11 @@ def _set_alarm(supervisor: Supervisor, item: Watched, at: float) -> None:
         supervisor.watch(item, at)
 
 
-def _new_source(place: Place, config: RuntimeConfig) -> WorkerSource:
-    """Imported here: thread isolation loads the engine into this process, process isolation must not."""
+def _new_source(place: Place, config: RuntimeConfig, started: tuple[Image, StartingServer] | None) -> WorkerSource:
+    """Imported here: thread isolation loads the engine into this process, process isolation must not.
+
+    `started`: a fork server for process isolation.
+    """
     if place == "thread":
         from .thread_link import ThreadSource
 
@@ -238,7 +269,7 @@ def _new_source(place: Place, config: RuntimeConfig) -> WorkerSource:
     from .process_source import ProcessSource
 
     if place == "process":
-        return ProcessSource(config)
+        return ProcessSource(config, started=started)
     return ProcessSource(config, "deno", EngineOptions(js_ffi=place == "deno-ffi"))
 
 

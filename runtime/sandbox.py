@@ -13,22 +13,21 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from .cell import Cell
+from .engine_options import check_options
 from .errors import PoolExhausted
-from .execution import Execution
-from .limits import Limits
-from .output import OnOutput
 from .runtime_core import core_of
-from .sandbox_core import SandboxCore, State, check_options
-from .tool_hooks import ToolObserver
-from .tools import Tool
-from .work import split_paths
 
 if TYPE_CHECKING:
     from typing import Self
 
     from .async_runtime import AsyncRuntime
+    from .cell import Cell
+    from .execution import Execution
+    from .limits import Limits
+    from .output import OnOutput
     from .runtime import Runtime
+    from .tool_hooks import ToolObserver
+    from .tools import Tool
 
 T = TypeVar("T")
 REFUSED_PAUSE_S = 0.001
@@ -70,7 +69,11 @@ class Sandbox:
             PoolExhausted: the tenant or the runtime has as many as it may; says which, and when to come again.
         """
         check_options(engine, isolation)
-        self._core = core = SandboxCore(core_of(runtime), tools, limits, isolation, tenant, engine, engine_options)
+        owner = core_of(runtime)
+        owner.begin(isolation, engine)
+        from .sandbox_core import SandboxCore  # here: the first time its import hides in the start of the fork server
+
+        self._core = core = SandboxCore(owner, tools, limits, isolation, tenant, engine, engine_options)
         self._finalizer = weakref.finalize(self, core.left_open, type(self).__name__)
         self._finalizer.atexit = False  # at exit the runtime ends every worker
         try:
@@ -133,6 +136,8 @@ class Sandbox:
 
     def list_files(self) -> list[str]:
         """Paths of the plain files that the guest or `write_file` made."""
+        from .work import split_paths
+
         return split_paths(_settled(self._core.begin_list()))
 
     def interrupt(self) -> None:
@@ -180,7 +185,7 @@ class Sandbox:
     @property
     def closed(self) -> bool:
         """True after `close`, and while the worker is gone."""
-        return self._core.state is not State.OPEN
+        return not self._core.is_open
 
     def _start(self) -> None:
         self._core.source.prepare()

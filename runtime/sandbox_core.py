@@ -19,9 +19,8 @@ from pathlib import PurePath
 from typing import TypeVar
 
 from .cell import Cell
-from .config import ENGINES
 from .dispatch import AsyncRunner
-from .engine_options import checked_engine_options
+from .engine_options import check_options, checked_engine_options
 from .errors import ConfigError, SandboxBusy, SandboxClosed, UsedAfterFork
 from .execution import Execution
 from .lanes import Turn
@@ -37,8 +36,6 @@ from .tool_hooks import ToolObserver
 from .tools import Tool, ToolTable
 from .walls import Isolation
 from .work import FileWork, StartWork, Why, Work, checked_path, write_work
-
-ISOLATIONS = ("process", "thread")
 
 T = TypeVar("T")
 
@@ -121,6 +118,10 @@ class SandboxCore:
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def is_open(self) -> bool:
+        return self._state is State.OPEN
 
     @property
     def source(self) -> WorkerSource:
@@ -362,13 +363,3 @@ def _checked_seconds(value: object) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise ConfigError(f"deadline_s is a number of seconds above 0, not {value!r:.100}")
     return float(value)
-
-
-def check_options(engine: str | None, isolation: str) -> None:
-    """Raises ConfigError for an engine (None: to be the runtime's) or isolation that does not exist."""
-    if engine is not None and engine not in ENGINES:
-        raise ConfigError(f"unknown engine {engine!r}; there are {' and '.join(map(repr, ENGINES))}")
-    if engine == "deno" and isolation == "thread":
-        raise ConfigError('engine="deno" is a process of its own; isolation="thread" is for engine="wasmtime"')
-    if isolation not in ISOLATIONS:
-        raise ConfigError(f"unknown isolation {isolation!r}; there are {' and '.join(map(repr, ISOLATIONS))}")

@@ -120,7 +120,7 @@ def probe() -> list[Record]:
 def probe_deno(image: Path | None) -> list[Record]:
     """The report of a launcher of Deno workers that is started for this question and ended again."""
     from .deno_maker import deno_maker
-    from .worker_makers import image_to_run
+    from .server_start import image_to_run
 
     try:
         server = deno_maker(image_to_run(image))

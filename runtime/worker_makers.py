@@ -5,16 +5,14 @@ The rule: the host finds and compiles the image, the worker side only loads it; 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..wasm_sandbox.jail.report import Record
+from . import server_start
 from .errors import ConfigError
 from .fork_server import ForkServer
-from .interpreter import WorkerProgram
 from .process_link import ProcessLink
 from .spawned_worker import WorkerSpawner
 
@@ -53,18 +51,6 @@ class JailedMaker(WorkerMaker, Protocol):
         ...
 
 
-def image_to_run(path: Path | None) -> Image:
-    """The image in this file, or the one that `find_image` finds.
-
-    Raises:
-        ImageError: there is no usable image.
-    """
-    from ..wasm_sandbox.image.load import load_image
-    from ..wasm_sandbox.image.store import find_image
-
-    return load_image(path or find_image())
-
-
 def worker_maker(image: Image) -> JailedMaker:
     """A maker of workers that run this image.
 
@@ -77,10 +63,5 @@ def worker_maker(image: Image) -> JailedMaker:
     if sys.platform == "win32":
         raise ConfigError("worker processes need Unix sockets, which this Python lacks; use isolation='thread'")
     compiled = compiled_module(image, epochs=False)
-    program = WorkerProgram((os.path.abspath(image.path), image.sha256, os.path.abspath(compiled)))
-    return ForkServer(program) if can_fork() else WorkerSpawner(program)
-
-
-def can_fork() -> bool:
-    """Linux only: elsewhere wasmtime's trap handling is not known to survive a fork."""
-    return sys.platform == "linux" and hasattr(os, "fork")
+    program = server_start.program_of(image, compiled)
+    return ForkServer(program) if server_start.can_fork() else WorkerSpawner(program)

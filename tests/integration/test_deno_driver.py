@@ -19,7 +19,7 @@ import cloche
 from cloche import ConfigError, Limits, Policy, Runtime, Sandbox, TimedOut, WallMissing, WorkerCrashed
 from cloche.deno_host import find
 from cloche.runtime.deno_maker import DenoServer, deno_maker
-from cloche.runtime.worker_makers import image_to_run
+from cloche.runtime.server_start import image_to_run
 from cloche.wasm_sandbox.jail import report
 
 pytestmark = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cloche import ImageError, Limits, Runtime, Sandbox, TimedOut, WorkerCrashed
-from cloche.runtime import worker_makers
+from cloche.runtime import server_start, worker_makers
 from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.spawned_worker import WorkerSpawner
 from cloche.wasm_sandbox.image.store import find_image
@@ -24,7 +24,7 @@ def test_a_spawned_worker_runs_cells_tools_and_the_kill_ladder(monkeypatch: pyte
             made.append(self)
             return super().start_worker()
 
-    monkeypatch.setattr(worker_makers, "can_fork", lambda: False)
+    monkeypatch.setattr(server_start, "can_fork", lambda: False)
     monkeypatch.setattr(worker_makers, "WorkerSpawner", Spawner)
 
     def double(number: int) -> int:

@@ -59,6 +59,12 @@ def compiled_module(image: Image, epochs: bool, progress: Progress = _silent) ->
     return compile_cached(image.module, image.sha256, epochs, progress)
 
 
+def already_compiled(image: Image, epochs: bool) -> Path | None:
+    """The compiled module of the image if it is in the cache and sound; nothing is made or removed."""
+    folder = _root() / entry_name(image.sha256, epochs)
+    return folder / CODE if _refusal(folder, _expected(image.sha256, epochs)) is None else None
+
+
 def compile_cached(module: bytes | memoryview, sha256: str, epochs: bool, progress: Progress = _silent) -> Path:
     """`compiled_module` for any module; `sha256` names it."""
     folder = _root() / entry_name(sha256, epochs)

@@ -15,8 +15,8 @@ import typer
 
 import cloche  # the public face: its names load on first use
 
+from ..runtime.engine_options import check_options
 from ..runtime.errors import ClocheError, ConfigError, TimedOut
-from ..runtime.sandbox_core import check_options
 from . import exits
 from .failures import complain
 from .prepare import prepare
