@@ -104,8 +104,16 @@ class GuestHost:
         self._files.close()
 
     def rehearse(self) -> None:
-        """Let the guest run one cell in private: the tenant's first then finds its pages in place. Leaves no trace."""
+        """Let the guest run one cell in private, then walk the way of a request here: the tenant's first finds its
+        pages in place, of the guest and of this process. Leaves no trace, except that randomness is another."""
         self.instance.enter(build_frame({"type": "noop", "attachments": []}))
+        self._world.reseed(self._world.random(32))
+        self._send = _unheard
+        try:
+            _split(_UNREADABLE)
+            self._cell(_REHEARSED_CELL, [], _UNREADABLE)  # the guest has a word ready for a frame that it cannot read
+        finally:
+            self._send = None
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -257,4 +265,10 @@ def _split(frame: bytes) -> tuple[dict[str, Any], list[memoryview]]:
     return header, parts
 
 
+def _unheard(_frame: bytes) -> None:
+    """Where what is said in a rehearsal goes."""
+
+
 _READY = build_frame({"type": "ready", "attachments": []})
+_UNREADABLE = build_frame({"attachments": []})
+_REHEARSED_CELL: dict[str, Any] = {"id": 0, "cpu_s": 60, "artifacts": 0, "artifact_bytes": 0}
