@@ -108,12 +108,12 @@ class GuestHost:
         pages in place, of the guest and of this process. Leaves no trace, except that randomness is another."""
         self.instance.enter(build_frame({"type": "noop", "attachments": []}))
         self._world.reseed(self._world.random(32))
-        self._send = _unheard
+        self._send, self._ask = _unheard, _unasked
         try:
             _split(_UNREADABLE)
             self._cell(_REHEARSED_CELL, [], _UNREADABLE)  # the guest has a word ready for a frame that it cannot read
         finally:
-            self._send = None
+            self._send = self._ask = None
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -267,6 +267,11 @@ def _split(frame: bytes) -> tuple[dict[str, Any], list[memoryview]]:
 
 def _unheard(_frame: bytes) -> None:
     """Where what is said in a rehearsal goes."""
+
+
+def _unasked(_frame: bytes) -> bytes:
+    """A rehearsal asks for nothing."""
+    raise Refused
 
 
 _READY = build_frame({"type": "ready", "attachments": []})
