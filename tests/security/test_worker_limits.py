@@ -19,7 +19,7 @@ import pytest
 from tests.support.jail_attacks import PROGRAM
 
 from cloche import LimitExceeded, Limits, OutOfMemory, ProtocolError, Runtime, Sandbox, SandboxClosed, TimedOut
-from cloche.runtime import process_link, process_source
+from cloche.runtime import process_link, process_source, server_start
 from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.limits import MIB
 from cloche.runtime.links import LeasedLink
@@ -46,6 +46,7 @@ def taken_over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         return server
 
     monkeypatch.setattr(process_source, "worker_maker", make)
+    monkeypatch.setattr(server_start, "start_for_image", lambda _image: None)  # no honest server before it
     with Runtime(warm_workers=0) as runtime:
         yield runtime, server
     server.close()
