@@ -65,11 +65,11 @@ class Reaper:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self.started = False
+        self._started = False
 
     def start(self) -> None:
-        if not self.started:
-            self.started = True
+        if not self._started:
+            self._started = True
             threading.Thread(target=_reap, args=(self._queue,), name="cloche-reaper", daemon=True).start()
 
     def put(self, action: Callable[[], None]) -> None:
