@@ -45,8 +45,11 @@ def taken_over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     def make(_image: object) -> ForkServer:
         return server
 
+    def nothing(_path: object) -> None:
+        """No honest server is started before it."""
+
     monkeypatch.setattr(process_source, "worker_maker", make)
-    monkeypatch.setattr(server_start, "start_for_image", lambda _image: None)  # no honest server before it
+    monkeypatch.setattr(server_start, "start_for_image", nothing)
     with Runtime(warm_workers=0) as runtime:
         yield runtime, server
     server.close()
