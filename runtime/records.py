@@ -81,13 +81,16 @@ def read_tagged(kinds: dict[str, type[TaggedRecord]], text: bytes) -> TaggedReco
     """
     try:
         source = str(text, "utf-8")
-        data, end = _scan(source, 0)
+        pairs, end = _scan(source, 0)
     except StopIteration:
         raise WrongRecord("no JSON") from None
     except (ValueError, RecursionError) as exc:
         raise WrongRecord(f"no JSON: {type(exc).__name__}") from None
-    if type(data) is not dict or end != len(source):
+    if type(pairs) is not tuple or end != len(source):
         raise WrongRecord("not one object")
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        raise WrongRecord("a key twice")
     tag = data.pop("type", None)
     kind = kinds.get(tag) if type(tag) is str else None
     if kind is None:
@@ -122,6 +125,8 @@ def _new_record_check(kind: type[Record], place: str) -> _Check:
     wrong = f"wrong fields at {place or 'the top'}"
 
     def check(value: Any) -> Record:
+        if type(value) is tuple:
+            value = _unique(value)
         if type(value) is not dict or len(value) != count:
             raise WrongRecord(wrong)
         built: dict[str, Any] = {}
@@ -296,7 +301,8 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if type(value) is tuple else value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """An object as the scanner below gives it."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise WrongRecord("a key twice")
@@ -309,7 +315,8 @@ def _no_constant(name: str) -> float:
 
 _scan = cast(
     "Callable[[str, int], tuple[Any, int]]",
-    json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).scan_once,  # type: ignore[attr-defined]
+    json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant).scan_once,  # type: ignore[attr-defined]
 )
-"""CPython's scanner itself: no white space around the value, which no frame of ours has."""
+"""CPython's scanner itself: no white space around the value, which no frame of ours has. Objects come as tuples of
+pairs, so that a key that stands there twice is seen, and no Python runs in between."""
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

@@ -65,18 +65,19 @@ class ThreadLink:
 
         meter = self.meter
 
-        def pass_on(frame: bytes) -> bytes | None:
+        def send(frame: bytes) -> None:
             meter.stop()
             try:
-                return on_frame(frame)
+                on_frame(frame)
             finally:
                 meter.go_on()
 
-        def send(frame: bytes) -> None:
-            pass_on(frame)
-
         def ask(question: bytes) -> bytes:
-            answer = pass_on(question)
+            meter.stop()
+            try:
+                answer = on_frame(question)
+            finally:
+                meter.go_on()
             if answer is None:
                 raise ProtocolError("a question that has no answer")
             return answer

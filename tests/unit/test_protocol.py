@@ -90,7 +90,12 @@ def test_the_quick_way_to_a_start_writes_the_same_bytes() -> None:
         (b"{}", "bad frame: unknown type"),
         (b"{} ", "bad frame: not one object"),
         (b'{"type":"start"}', "bad frame: unknown type"),
-        (b'{"type":"ready","type":"ready","attachments":[]}', "bad frame: no JSON: WrongRecord"),
+        (b'{"type":"ready","type":"ready","attachments":[]}', "bad frame: a key twice"),
+        (
+            b'{"type":"result","attachments":[],"has_value":false,"value_repr":null,"value_error":null,"error":'
+            b'{"type":"E","type":"E","message":"","traceback":"","line":null},"interrupted":false,"ended_by_tool":false}',
+            "bad frame: a key twice",
+        ),
         (b'{"type":"ready","attachments":[],"more":1}', "bad frame: wrong fields at ready"),
         (b'{"type":"tool_cancel","id":"1","attachments":[]}', "bad frame: no int at tool_cancel.id"),
         (b'{"type":"tool_cancel","id":1.0,"attachments":[]}', "bad frame: no int at tool_cancel.id"),
