@@ -48,7 +48,7 @@ class ForkServer:
         """Start the process and wait until it has loaded its image and raised its jail.
 
         Args:
-            program: what its workers run; or the process, if it was started before.
+            program: what its workers run; or the process, if it was started before, with these arguments of its own.
             without: walls of the jail to leave out (`wasm_sandbox.jail.report`); for tests of the others.
             entry: the module that serves; another engine has its own.
             link: what a worker of it is to the host.

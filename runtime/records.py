@@ -88,9 +88,7 @@ def read_tagged(kinds: dict[str, type[TaggedRecord]], text: bytes) -> TaggedReco
         raise WrongRecord(f"no JSON: {type(exc).__name__}") from None
     if type(pairs) is not tuple or end != len(source):
         raise WrongRecord("not one object")
-    data = dict(pairs)
-    if len(data) != len(pairs):
-        raise WrongRecord("a key twice")
+    data = _unique(pairs)
     tag = data.pop("type", None)
     kind = kinds.get(tag) if type(tag) is str else None
     if kind is None:
@@ -315,8 +313,9 @@ def _no_constant(name: str) -> float:
 
 _scan = cast(
     "Callable[[str, int], tuple[Any, int]]",
+    # The type stubs of the standard library leave `scan_once` out.
     json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant).scan_once,  # type: ignore[attr-defined]
 )
 """CPython's scanner itself: no white space around the value, which no frame of ours has. Objects come as tuples of
-pairs, so that a key that stands there twice is seen, and no Python runs in between."""
+pairs, so that a key that stands there twice is seen."""
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
