@@ -44,6 +44,9 @@ Parts = list[memoryview]
 _STAYS = nullcontext()
 """What takes a turn's place where there is none."""
 T = TypeVar("T", bound=FromWorker)
+_QUESTIONS = frozenset((ToolCall, Wait))
+_MAY_TAKE_LONG = frozenset((ToolCall, ToolStart, Wait))
+_AFTER_THE_RESULT = frozenset((Output, EngineLimit, Done))
 NO_RESULT = GuestError(
     type="NoResult", message="the guest did not say how the cell ended", traceback="NoResult\n", line=None
 )
@@ -102,13 +105,14 @@ class RunningCell:
         self.metadata: Metadata | None = None
 
     def take(self, frame: FromWorker, parts: Parts) -> bytes | None:
-        handler = _HANDLERS.get(type(frame))
+        kind = type(frame)
+        handler = _HANDLERS.get(kind)
         if handler is None:
             raise ProtocolError(f"{frame.type} while a cell runs")
-        if self._result is not None and not isinstance(frame, Output | EngineLimit | Done):
+        if self._result is not None and kind not in _AFTER_THE_RESULT:
             raise ProtocolError(f"{frame.type} after the result")
-        self.asked = isinstance(frame, ToolCall | Wait)
-        if self._moves and isinstance(frame, ToolCall | ToolStart | Wait):
+        self.asked = kind in _QUESTIONS
+        if self._moves and kind in _MAY_TAKE_LONG:
             self._put_off = partial(handler, self, frame, parts)
             raise HandOver
         return handler(self, frame, parts)
@@ -227,14 +231,17 @@ class RunningCell:
         if frame.id != self._id:
             raise ProtocolError("done of another cell")
         _exactly(parts, len(frame.artifacts), frame)
-        size = sum(map(len, parts))
-        if len(parts) > self._limits.artifacts or size > self._limits.artifact_bytes:
-            raise ProtocolError("more artifacts than the cell was allowed")
-        self._files = [(info.path, bytes(part)) for info, part in zip(frame.artifacts, parts, strict=True)]
+        if parts:
+            self._take_files(frame, parts)
         self.output.finish()
         self.close_calls()
         self._wall_s = time.monotonic() - self._started
         self.done = frame
+
+    def _take_files(self, frame: Done, parts: Parts) -> None:
+        if len(parts) > self._limits.artifacts or sum(map(len, parts)) > self._limits.artifact_bytes:
+            raise ProtocolError("more artifacts than the cell was allowed")
+        self._files = [(info.path, bytes(part)) for info, part in zip(frame.artifacts, parts, strict=True)]
 
     # --- sums ---------------------------------------------------------------------------------------------------------
 

@@ -13,11 +13,12 @@ import keyword
 from collections.abc import Iterable, Mapping
 
 from .cell import Cell
+from .common_frames import read_frame
 from .errors import CannotCross, ConfigError, LimitExceeded, ProtocolError, SandboxBusy
 from .limits import MIB, Limits
 from .links import HandOver
 from .metadata import Metadata
-from .protocol import PROTOCOL_VERSION, RunCell, Start, parse_from_worker, render_cell, render_start
+from .protocol import PROTOCOL_VERSION, RunCell, Start, render_cell, render_start
 from .running_cell import CellRequest, RunningCell
 from .tools import Function, Tool, ToolTable
 from .values import CrossError, ValueLimits, encode
@@ -100,7 +101,7 @@ class Session:
             self._die()
             raise ProtocolError("a frame where none was due")
         try:
-            parsed, parts = parse_from_worker(frame, max_bytes=self._limits.frame_bytes)
+            parsed, parts = read_frame(frame, max_bytes=self._limits.frame_bytes)
             return self._cell.take(parsed, parts)
         except HandOver:
             raise
