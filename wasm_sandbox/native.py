@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import byref, c_void_p
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from . import capi
 from .capi import lib
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from .page_cache import read_once
 
 WASM_STACK_BYTES = 64 * 1024 * 1024
 """CPython's recursion guard watches the stack in linear memory; the image lets it use 2 MiB there (boot.py), and the
@@ -56,6 +55,7 @@ class NativeEngine:
 
     def load(self, path: str | Path) -> NativeModule:
         """A module that `compile` made. Loading is running native code: the caller has verified the file."""
+        read_once(Path(path))
         module = c_void_p()
         capi.check(lib.wasmtime_module_deserialize_file(self.pointer, str(path).encode(), byref(module)))
         return NativeModule(self, module)

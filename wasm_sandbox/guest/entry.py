@@ -79,7 +79,9 @@ class Guest:
         """Become the sandbox of one tenant: its limits, its tools, its randomness."""
         self._max_tasks = header["tasks"]
         limits = values.ValueLimits(header["value_bytes"], header["value_depth"], header["int_digits"])
-        self.tools.configure(frames.decode(parts[0]), limits)
+        self.tools.limit(limits)
+        if not frames.is_empty_list(parts[0]):
+            self.tools.grant(frames.decode(parts[0]))
         random = sys.modules.get("random")
         if random is not None:
             random.seed(int.from_bytes(os.urandom(32), "little"))  # the image has the builder's state in it

@@ -40,6 +40,8 @@ _CELL = re.compile(rb'\{"type":"cell","attachments":\[(\d+),\d+\],"id":\d+,"outp
 """How the host's `render_cell` begins."""
 _NOTHING = len(b"\0{0")
 """Bytes of an encoded empty dict; every other one is longer."""
+_NO_ITEMS = len(b"\0[\0\0\0\0")
+"""The same of a list."""
 SMALL_COST = 320
 """Of `value_bytes`: what a small value takes at most. Of the smallest limit a third."""
 _SMALL_TEXT = SMALL_COST - 64
@@ -90,6 +92,11 @@ def decode(part: memoryview) -> Any:
     if part[0] == values.PLAIN:
         return _load_plain(part[1:])
     return _decode_value(part, _FROM_HOST)
+
+
+def is_empty_list(part: memoryview) -> bool:
+    """Told by its length, of a list that the host encoded."""
+    return len(part) == _NO_ITEMS
 
 
 def good_result(reply: bytes) -> Any:

@@ -120,11 +120,15 @@ class ToolBox:
         self.limits = values.ValueLimits()
         self._few = 0
         """So many small arguments break no limit."""
+        self.grant([])  # in the image, so that a sandbox without tools need not
 
-    def configure(self, stubs: list[Stub], limits: values.ValueLimits) -> None:
-        """Make the functions."""
+    def limit(self, limits: values.ValueLimits) -> None:
+        """How large an argument may be."""
         self.limits = limits
         self._few = (limits.size - _FRAME_COST) // frames.SMALL_COST if limits.depth >= _DEPTH else 0
+
+    def grant(self, stubs: list[Stub]) -> None:
+        """Make the functions."""
         self.functions = {stub["name"]: self._make(stub) for stub in stubs}
         self.module.__dict__.update(self.functions, ToolError=ToolError, __all__=[*self.functions, "ToolError"])
 
