@@ -1,4 +1,4 @@
-"""The frames that nearly every cell sends, read in one look.
+"""The frames that nearly every sandbox sends, read in one look.
 
 The rule: the pattern takes only what the strict way, `parse_from_worker`, takes as well, and gives the very same. What
 it does not match, wrong or merely rare, is not judged here: the strict way has the last word and the error. A property
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 
 from .framing import PREFIX
-from .protocol import Done, FromWorker, Output, Result, ToolCall, parse_from_worker
+from .protocol import Done, FromWorker, Output, Ready, Result, ToolCall, parse_from_worker
 
 _PARTS = {
     b"NUMBER": rb"(?:0|[1-9][0-9]{0,8})",  # below 10**9: inside every range of the protocol
@@ -21,6 +21,7 @@ _PARTS = {
     b"ONE": rb"[1-9][0-9]{0,8}",
 }
 _KINDS = (
+    rb'ready","attachments":\[(?P<ready>)',
     rb'output","stream":"(?P<stream>stdout|stderr)","attachments":\[(?P<output>ONE)',
     rb'tool_call","id":(?P<call>NUMBER),"name":"(?P<name>TEXT{0,256})","attachments":\[(?P<tool_call>ONE)',
     rb'result","has_value":(?P<has>true|false),"value_repr":(?:null|"(?P<repr>TEXT{0,16384})"),"value_error":null,'
@@ -64,6 +65,10 @@ def read_frame(frame: bytes | memoryview, *, max_bytes: int) -> tuple[FromWorker
     return parse_from_worker(frame, max_bytes=max_bytes)
 
 
+def _ready(_found: _Found, _lengths: _Lengths) -> Ready:
+    return Ready()
+
+
 def _output(found: _Found, lengths: _Lengths) -> Output:
     return Output(stream="stdout" if found["stream"] == b"stdout" else "stderr", attachments=lengths)
 
@@ -92,6 +97,7 @@ def _done(found: _Found, _lengths: _Lengths) -> Done:
 
 
 _BUILD: dict[str, Callable[[_Found, _Lengths], FromWorker]] = {
+    "ready": _ready,
     "output": _output,
     "tool_call": _tool_call,
     "result": _result,

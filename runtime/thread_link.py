@@ -29,6 +29,8 @@ from .thread_spares import ThreadSpares
 from .walls import walls_around
 from .watch import WorkerWatch
 
+_USUAL_MEMORY_BYTES = Limits().memory_mb * MIB
+
 
 class ThreadLink:
     """One instance, run on the thread that calls `request`."""
@@ -170,7 +172,7 @@ class ThreadSource:
         engine = self._loaded()
         world = World(os.urandom(32))
         files = FileSystem(self._base_files, 0, 0, world.time_ns, random=world.random)
-        return GuestHost(engine.instance(world, files, memory_bytes=Limits().memory_mb * MIB), world, files)
+        return GuestHost(engine.instance(world, files, memory_bytes=_USUAL_MEMORY_BYTES), world, files)
 
     def _loaded(self) -> Engine:
         with self._gate:

@@ -9,10 +9,11 @@ import enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from .common_frames import read_frame
 from .errors import ConfigError, ProtocolError, SandboxFileError
 from .limits import Limits, longest_frame
 from .links import MovingSink
-from .protocol import FileDone, FromWorker, ListFiles, ReadFile, Ready, WriteFile, parse_from_worker, render
+from .protocol import FileDone, FromWorker, ListFiles, ReadFile, Ready, WriteFile, render
 from .safe_logs import one_line
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ReplySink:
         return self.reply is not None
 
     def __call__(self, frame: bytes | memoryview, /) -> None:
-        parsed, parts = parse_from_worker(frame, max_bytes=self._max_bytes)
+        parsed, parts = read_frame(frame, max_bytes=self._max_bytes)
         if type(parsed) is not self._expected or self.reply is not None:
             raise ProtocolError(f"{parsed.type} where {self._expected.__name__} was due")
         # The frame may be a view into a buffer that the link uses again.

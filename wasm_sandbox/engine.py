@@ -34,6 +34,8 @@ class Exports:
     scratch: str = "__mut_scratch"
     interrupt_offset: int = 8
     """Of the interrupt flag, from the scratch area's start."""
+    buffer_offset: int = 16
+    """Of the shim's buffer. `buffer` gives a larger one for a message that does not fit."""
 
 
 class Engine:

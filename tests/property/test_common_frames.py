@@ -15,6 +15,8 @@ from cloche.runtime.errors import ProtocolError
 from cloche.runtime.framing import encode_frame
 from cloche.runtime.protocol import FromWorker, parse_from_worker
 
+Header = dict[str, object]
+Headers = st.SearchStrategy[Header]
 MAX_BYTES = 100_000
 NUMBERS = st.one_of(
     st.integers(-2, 2**54),
@@ -31,17 +33,27 @@ TEXTS = st.one_of(
 ODD = st.none() | st.booleans() | st.text(max_size=3) | st.integers(-1, 3)
 
 
-def headers(kind: str, **fields: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
+def headers(kind: str, **fields: st.SearchStrategy[object]) -> Headers:
     """Headers of this kind, its fields in their usual order, now and then one of them odd or missing."""
-    right = st.fixed_dictionaries({"type": st.just(kind), **fields})
+    right: Headers = st.fixed_dictionaries({"type": st.just(kind), **fields})
     names = st.sampled_from(["type", *fields])
-    odd = st.builds(lambda header, name, value: {**header, name: value}, right, names, ODD)
-    short = st.builds(lambda header, name: {key: header[key] for key in header if key != name}, right, names)
-    turned = right.map(lambda header: dict(reversed(header.items())))
-    return st.one_of(right, right, odd, short, turned)
+    return st.one_of(right, right, st.builds(odd, right, names, ODD), st.builds(short, right, names), right.map(turned))
+
+
+def odd(header: Header, name: str, value: object) -> Header:
+    return {**header, name: value}
+
+
+def short(header: Header, name: str) -> Header:
+    return {key: header[key] for key in header if key != name}
+
+
+def turned(header: Header) -> Header:
+    return dict(reversed(header.items()))
 
 
 HEADERS = st.one_of(
+    headers("ready"),
     headers("output", stream=st.sampled_from(["stdout", "stderr", "stdin"])),
     headers("tool_call", id=NUMBERS, name=TEXTS),
     headers("tool_start", id=NUMBERS, name=TEXTS),
@@ -73,7 +85,8 @@ HEADERS = st.one_of(
         artifacts_dropped=st.sampled_from([0, 0, 1]),
     ),
 )
-PARTS = st.one_of(st.just([]), st.lists(st.binary(max_size=20), min_size=1, max_size=1), st.lists(st.binary(), max_size=3))
+ONE_PART = st.lists(st.binary(max_size=20), min_size=1, max_size=1)
+PARTS: st.SearchStrategy[list[bytes]] = st.one_of(st.just([]), ONE_PART, st.lists(st.binary(), max_size=3))
 LENGTHS = st.one_of(st.none(), st.lists(NUMBERS, max_size=3), ODD)
 
 
@@ -109,6 +122,7 @@ def test_both_ways_say_the_same_of_every_header(
 
 
 GOOD = (
+    b'{"type":"ready","attachments":[]}',
     b'{"type":"output","stream":"stdout","attachments":[4]}',
     b'{"type":"tool_call","id":7,"name":"price","attachments":[4]}',
     b'{"type":"result","has_value":true,"value_repr":"4","value_error":null,"error":null,"interrupted":false,'

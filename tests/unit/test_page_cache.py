@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cloche.wasm_sandbox import page_cache
 from cloche.wasm_sandbox.page_cache import read_once
 
 SIZE = 3_000_001
@@ -62,13 +61,13 @@ def test_a_file_system_that_cannot_tell_is_no_error(file: Path, monkeypatch: pyt
     def preadv(*_: object) -> int:
         raise OSError(errno.EOPNOTSUPP, "not here")
 
-    monkeypatch.setattr(page_cache.os, "preadv", preadv, raising=False)
-    monkeypatch.setattr(page_cache.os, "RWF_NOWAIT", 8, raising=False)
+    monkeypatch.setattr(os, "preadv", preadv, raising=False)
+    monkeypatch.setattr(os, "RWF_NOWAIT", 8, raising=False)
     assert not read_once(file)
 
 
 def test_a_system_that_cannot_tell_is_no_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(page_cache.os, "RWF_NOWAIT", raising=False)
+    monkeypatch.delattr(os, "RWF_NOWAIT", raising=False)
     assert not read_once(file)
 
 

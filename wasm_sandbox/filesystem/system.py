@@ -7,6 +7,7 @@ The guest reaches it through the host imports; the host reads and writes files t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 from .. import errno
 from .descriptors import (
@@ -33,11 +34,17 @@ AT_FDCWD = 0xFFFFFF9C
 """-100 as the guest passes it."""
 _DEVICES: tuple[DeviceName, ...] = ("null", "stdin", "stdout", "stderr", "urandom")
 DEFAULT_OUTPUT_BYTES = 64 * 1024
+_HOME = b"/home/web_user"
+_STANDARD_STREAMS = ((b"/dev/stdin", O_RDONLY), (b"/dev/stdout", O_WRONLY), (b"/dev/stderr", O_WRONLY))
 _KEPT_FLAGS = O_ACCMODE | O_APPEND | O_NONBLOCK
 
 
 def _nowhere(_stream: int, _data: bytes) -> None:
     """Without a taker, raw output is dropped."""
+
+
+def _no_bytes(_size: int) -> bytes:
+    return b""
 
 
 class FileSystem:
@@ -64,24 +71,33 @@ class FileSystem:
             output: takes raw output of descriptors 1 and 2 that did not go through the guest's runner.
         """
         self.quota = Quota(max_files, max_bytes)
-        self.tree = Tree(self.quota, clock)
         self.output = output
         self.output_left = DEFAULT_OUTPUT_BYTES
         """Bytes of raw output that are still passed on; the owner sets it anew for each cell. The rest is dropped."""
         self.output_dropped = 0
-        self.open_files = Descriptors(self.tree, random or (lambda _size: b""), self.raw_output)
         self.umask = 0o022
-        root = self.tree.root
-        self._add_folder(root, b"tmp")
-        self._add_folder(root, b"out")
-        self.cwd = self._add_folder(self._add_folder(root, b"home"), b"web_user")
-        devices = self._add_devices(self._add_folder(root, b"dev", sealed=True))
-        self._add_folder(root, b"lib", sealed=True)
-        for path, content in base_files.items():
-            self._add_base_file(path.encode(), content)
-        self.open_files.add(OpenFile(devices["stdin"], O_RDONLY))
-        self.open_files.add(OpenFile(devices["stdout"], O_WRONLY))
-        self.open_files.add(OpenFile(devices["stderr"], O_WRONLY))
+        self._base_files = base_files
+        self._clock = clock
+        self._random = random or _no_bytes
+
+    # The next three are made when a file is first needed: most cells need none, and everybody waits for a start.
+
+    @cached_property
+    def tree(self) -> Tree:
+        tree = Tree(self.quota, self._clock)
+        _furnish(tree, self._base_files)
+        return tree
+
+    @cached_property
+    def cwd(self) -> Directory:
+        return self.tree.get_directory(self.tree.root, _HOME)
+
+    @cached_property
+    def open_files(self) -> Descriptors:
+        found = Descriptors(self.tree, self._random, self.raw_output)
+        for name, flags in _STANDARD_STREAMS:
+            found.add(OpenFile(self.tree.get(self.tree.root, name), flags))
+        return found
 
     def limit(self, *, max_files: int, max_bytes: int) -> None:
         """Other quotas than at creation. What exists stays, also above them."""
@@ -89,6 +105,8 @@ class FileSystem:
 
     def close(self) -> None:
         """Drop all contents now: folders refer to each other, and nobody wants to wait for the garbage collector."""
+        if "tree" not in self.__dict__:
+            return
         self.open_files.table.clear()
         stack = [self.tree.root]
         while stack:
@@ -169,7 +187,7 @@ class FileSystem:
     @property
     def generation(self) -> int:
         """Rises with every change; a marker for `changed_under`."""
-        return self.tree.generation
+        return self.tree.generation if "tree" in self.__dict__ else 0
 
     def read_file(self, path: str) -> bytes:
         """Content of a plain file; links are followed, inside the sandbox. Raises FsError."""
@@ -243,25 +261,35 @@ class FileSystem:
             if place.node is None:
                 self.tree.new_directory(place, 0o755)
 
-    def _add_folder(self, parent: Directory, name: bytes, *, sealed: bool = False) -> Directory:
-        folder = Directory(0, 0o755, 0, 0, 0, sealed=sealed)
-        self.tree.add_fixed(parent, name, folder)
-        return folder
 
-    def _add_devices(self, folder: Directory) -> dict[DeviceName, Device]:
-        devices: dict[DeviceName, Device] = {name: Device(0, 0o666, 0, 0, 0, name=name) for name in _DEVICES}
-        for name, device in devices.items():
-            self.tree.add_fixed(folder, name.encode(), device)
-        return devices
+def _furnish(tree: Tree, base_files: Mapping[str, memoryview | bytes]) -> None:
+    """Put in what a sandbox begins with."""
+    root = tree.root
+    _add_folder(tree, root, b"tmp")
+    _add_folder(tree, root, b"out")
+    _add_folder(tree, _add_folder(tree, root, b"home"), b"web_user")
+    devices = _add_folder(tree, root, b"dev", sealed=True)
+    for name in _DEVICES:
+        tree.add_fixed(devices, name.encode(), Device(0, 0o666, 0, 0, 0, name=name))
+    _add_folder(tree, root, b"lib", sealed=True)
+    for path, content in base_files.items():
+        _add_base_file(tree, path.encode(), content)
 
-    def _add_base_file(self, path: bytes, content: memoryview | bytes) -> None:
-        *above, name = path.strip(b"/").split(b"/")
-        folder = self.tree.root
-        for part in above:
-            below = folder.entries.get(part)
-            folder = below if isinstance(below, Directory) else self._add_folder(folder, part, sealed=True)
-        data = memoryview(content).toreadonly()
-        self.tree.add_fixed(folder, name, File(0, 0o444, 0, 0, 0, sealed=True, data=data))
+
+def _add_folder(tree: Tree, parent: Directory, name: bytes, *, sealed: bool = False) -> Directory:
+    folder = Directory(0, 0o755, 0, 0, 0, sealed=sealed)
+    tree.add_fixed(parent, name, folder)
+    return folder
+
+
+def _add_base_file(tree: Tree, path: bytes, content: memoryview | bytes) -> None:
+    *above, name = path.strip(b"/").split(b"/")
+    folder = tree.root
+    for part in above:
+        below = folder.entries.get(part)
+        folder = below if isinstance(below, Directory) else _add_folder(tree, folder, part, sealed=True)
+    data = memoryview(content).toreadonly()
+    tree.add_fixed(folder, name, File(0, 0o444, 0, 0, 0, sealed=True, data=data))
 
 
 def _paths_above(path: bytes) -> list[bytes]:
