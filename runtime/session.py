@@ -23,6 +23,8 @@ from .running_cell import CellRequest, RunningCell
 from .tools import Function, Tool, ToolTable
 from .values import CrossError, ValueLimits, encode
 
+_NO_INPUTS = encode({}, ValueLimits(), "inputs")
+
 
 class Session:
     """What the host knows of one sandbox. `on_frame` is what a link calls for each frame of the worker."""
@@ -172,6 +174,8 @@ class Session:
         return source
 
     def _inputs(self, inputs: Mapping[str, object]) -> bytes:
+        if not inputs:
+            return _NO_INPUTS
         for name in inputs:
             if not str(name).isidentifier() or keyword.iskeyword(name):
                 raise ConfigError(f"an input is a variable of the cell; {name!r:.100} cannot be one")
