@@ -20,14 +20,18 @@ _CHUNK_BYTES = 1 << 20
 
 
 def read_once(path: Path) -> bool:
-    """Read the file if some of it is not in memory. True if it was read; False also where nobody can tell."""
-    with path.open("rb", buffering=0) as file:
-        missing = _is_missing(file.fileno())
-        if missing:
+    """Read the file if some of it is not in memory. True if it was read; False also where nobody can tell, or where it
+    cannot be read: whoever maps it says why."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            if not _is_missing(file.fileno()):
+                return False
             chunk = bytearray(_CHUNK_BYTES)
             while file.readinto(chunk):
                 pass
-    return missing
+    except OSError:
+        return False
+    return True
 
 
 def _is_missing(descriptor: int) -> bool:

@@ -46,6 +46,32 @@ def test_files_of_the_image_lie_where_they_were_put_and_are_not_copied() -> None
         files.write_file("/lib/a/c", b"")
 
 
+def test_a_sandbox_that_needs_no_file_makes_none() -> None:
+    files = make()
+    marker = files.generation
+    files.limit(max_files=1, max_bytes=5)
+    assert vars(files)["_contents"] is None
+
+    files.write_file("/out/a", b"12345")
+
+    assert files.changed_under("/out", marker) == [("/out/a", 5)]
+    assert sorted(files.open_files.table) == [0, 1, 2]
+    assert files.working_directory() == b"/home/web_user"
+    assert "no space left" in refused(files, "/out/b", b"")
+
+
+def test_closing_is_quiet_before_the_first_file_and_twice() -> None:
+    files = make()
+    files.close()
+    assert vars(files)["_contents"] is None
+    files.write_file("/out/a", b"1")
+    files.close()
+    files.close()
+    assert not files.open_files.table
+    assert files.cwd is files.tree.root
+    assert not files.tree.root.entries
+
+
 def test_writing_makes_folders_and_replaces_contents() -> None:
     files = make()
     files.write_file("/data/in/table.csv", b"a,b")

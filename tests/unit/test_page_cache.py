@@ -74,3 +74,8 @@ def test_a_system_that_cannot_tell_is_no_error(file: Path, monkeypatch: pytest.M
 def test_an_empty_file_has_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert not read_once(tmp_path / "empty")
+
+
+def test_what_cannot_be_read_is_left_to_whoever_maps_it(tmp_path: Path) -> None:
+    assert not read_once(tmp_path / "missing")
+    assert not read_once(tmp_path)

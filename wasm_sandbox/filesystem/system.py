@@ -7,8 +7,8 @@ The guest reaches it through the host imports; the host reads and writes files t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 
+from ...runtime.plain import dataclass
 from .. import errno
 from .descriptors import (
     O_ACCMODE,
@@ -34,8 +34,6 @@ AT_FDCWD = 0xFFFFFF9C
 """-100 as the guest passes it."""
 _DEVICES: tuple[DeviceName, ...] = ("null", "stdin", "stdout", "stderr", "urandom")
 DEFAULT_OUTPUT_BYTES = 64 * 1024
-_HOME = b"/home/web_user"
-_STANDARD_STREAMS = ((b"/dev/stdin", O_RDONLY), (b"/dev/stdout", O_WRONLY), (b"/dev/stderr", O_WRONLY))
 _KEPT_FLAGS = O_ACCMODE | O_APPEND | O_NONBLOCK
 
 
@@ -45,6 +43,13 @@ def _nowhere(_stream: int, _data: bytes) -> None:
 
 def _no_bytes(_size: int) -> bytes:
     return b""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class _Contents:
+    tree: Tree
+    open_files: Descriptors
+    cwd: Directory
 
 
 class FileSystem:
@@ -79,25 +84,31 @@ class FileSystem:
         self._base_files = base_files
         self._clock = clock
         self._random = random or _no_bytes
+        self._contents: _Contents | None = None
 
-    # The next three are made when a file is first needed: most cells need none, and everybody waits for a start.
-
-    @cached_property
+    @property
     def tree(self) -> Tree:
-        tree = Tree(self.quota, self._clock)
-        _furnish(tree, self._base_files)
-        return tree
+        return self._made().tree
 
-    @cached_property
-    def cwd(self) -> Directory:
-        return self.tree.get_directory(self.tree.root, _HOME)
-
-    @cached_property
+    @property
     def open_files(self) -> Descriptors:
-        found = Descriptors(self.tree, self._random, self.raw_output)
-        for name, flags in _STANDARD_STREAMS:
-            found.add(OpenFile(self.tree.get(self.tree.root, name), flags))
-        return found
+        return self._made().open_files
+
+    @property
+    def cwd(self) -> Directory:
+        return self._made().cwd
+
+    def _made(self) -> _Contents:
+        """Made when a file is first needed: most cells need none, and everybody waits for a start."""
+        contents = self._contents
+        if contents is None:
+            tree = Tree(self.quota, self._clock)
+            cwd, streams = _furnish(tree, self._base_files)
+            open_files = Descriptors(tree, self._random, self.raw_output)
+            for device, flags in zip(streams, (O_RDONLY, O_WRONLY, O_WRONLY), strict=True):
+                open_files.add(OpenFile(device, flags))
+            contents = self._contents = _Contents(tree, open_files, cwd)
+        return contents
 
     def limit(self, *, max_files: int, max_bytes: int) -> None:
         """Other quotas than at creation. What exists stays, also above them."""
@@ -105,15 +116,16 @@ class FileSystem:
 
     def close(self) -> None:
         """Drop all contents now: folders refer to each other, and nobody wants to wait for the garbage collector."""
-        if "tree" not in self.__dict__:
+        contents = self._contents
+        if contents is None:
             return
-        self.open_files.table.clear()
-        stack = [self.tree.root]
+        contents.open_files.table.clear()
+        stack = [contents.tree.root]
         while stack:
             directory = stack.pop()
             stack.extend(node for node in directory.entries.values() if isinstance(node, Directory))
             directory.entries = {}
-        self.cwd = self.tree.root
+        contents.cwd = contents.tree.root
 
     # --- for the host imports -----------------------------------------------------------------------------------------
 
@@ -159,7 +171,7 @@ class FileSystem:
     def change_directory(self, node: Node) -> None:
         if not isinstance(node, Directory):
             raise FsError(errno.ENOTDIR)
-        self.cwd = node
+        self._made().cwd = node
 
     def working_directory(self) -> bytes:
         if not self.cwd.linked:
@@ -187,7 +199,7 @@ class FileSystem:
     @property
     def generation(self) -> int:
         """Rises with every change; a marker for `changed_under`."""
-        return self.tree.generation if "tree" in self.__dict__ else 0
+        return 0 if self._contents is None else self._contents.tree.generation
 
     def read_file(self, path: str) -> bytes:
         """Content of a plain file; links are followed, inside the sandbox. Raises FsError."""
@@ -262,18 +274,20 @@ class FileSystem:
                 self.tree.new_directory(place, 0o755)
 
 
-def _furnish(tree: Tree, base_files: Mapping[str, memoryview | bytes]) -> None:
-    """Put in what a sandbox begins with."""
+def _furnish(tree: Tree, base_files: Mapping[str, memoryview | bytes]) -> tuple[Directory, list[Device]]:
+    """Put in what a sandbox begins with; its home, and the devices behind descriptors 0 to 2."""
     root = tree.root
     _add_folder(tree, root, b"tmp")
     _add_folder(tree, root, b"out")
-    _add_folder(tree, _add_folder(tree, root, b"home"), b"web_user")
-    devices = _add_folder(tree, root, b"dev", sealed=True)
-    for name in _DEVICES:
-        tree.add_fixed(devices, name.encode(), Device(0, 0o666, 0, 0, 0, name=name))
+    home = _add_folder(tree, _add_folder(tree, root, b"home"), b"web_user")
+    folder = _add_folder(tree, root, b"dev", sealed=True)
+    devices = {name: Device(0, 0o666, 0, 0, 0, name=name) for name in _DEVICES}
+    for name, device in devices.items():
+        tree.add_fixed(folder, name.encode(), device)
     _add_folder(tree, root, b"lib", sealed=True)
     for path, content in base_files.items():
         _add_base_file(tree, path.encode(), content)
+    return home, [devices["stdin"], devices["stdout"], devices["stderr"]]
 
 
 def _add_folder(tree: Tree, parent: Directory, name: bytes, *, sealed: bool = False) -> Directory:
