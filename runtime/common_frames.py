@@ -3,7 +3,7 @@
 The rule: the pattern takes only what the strict way, `parse_from_worker`, takes as well, and gives the very same. What
 it does not match, wrong or merely rare, is not judged here: the strict way has the last word and the error. A property
 test holds the two against each other. Why: a cell waits for its `result` and its `done`, a tool for its call, and one
-look costs a third of what JSON and its checks do.
+look costs about half of what JSON and its checks do.
 """
 
 from __future__ import annotations
