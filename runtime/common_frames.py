@@ -59,7 +59,7 @@ def read_frame(frame: bytes | memoryview, *, max_bytes: int) -> tuple[FromWorker
         end = PREFIX.size + header_length
         found = _match(frame, PREFIX.size, end) if length == whole - 4 and length <= max_bytes else None
         if found is not None:
-            kind: str = found.lastgroup  # type: ignore[assignment]  # each alternative ends in a group
+            kind = str(found.lastgroup)  # there is one: each alternative ends in a group
             size = int(found[kind] or 0)
             if end + size == whole:
                 lengths = (size,) if size else ()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .filesystem import FileSystem
     from .world import World
 
+INTERRUPT_AT, BUFFER_AT = 8, 16
+"""Places in the shim's area; shim.wat documents it."""
+
 
 @record
 class Exports:
@@ -32,9 +35,9 @@ class Exports:
     reply: str = "shim_reply"
     buffer: str = "shim_buffer"
     scratch: str = "__mut_scratch"
-    interrupt_offset: int = 8
+    interrupt_offset: int = INTERRUPT_AT
     """Of the interrupt flag, from the scratch area's start."""
-    buffer_offset: int = 16
+    buffer_offset: int = BUFFER_AT
     """Of the shim's buffer. `buffer` gives a larger one for a message that does not fit."""
 
 

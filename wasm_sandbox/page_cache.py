@@ -2,8 +2,8 @@
 
 What the system reads for a mapping it reads where it is touched, here and there, and on Linux it then lies in memory
 page by page; what is read from front to end comes in large pieces. A fresh instance touches some two hundred pages of
-its module, and each costs twice as much in the first case: a start a third slower, for as long as the file stays in
-memory. So after a boot, or when the system has dropped it, it is read once before it is mapped.
+its module, and each costs more in the first case, for as long as the file stays in memory (docs/design/image.md has
+figures). So after a boot, or when the system has dropped it, it is read once before it is mapped.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROBES = 48
-"""Places that are looked at, 0.1 ms in all."""
+_PROBES = 48
+"""Places that are looked at, some 0.1 ms in all."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -40,7 +40,7 @@ def _is_missing(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     byte = bytearray(1)
     try:
-        for at in range(0, size, size // PROBES + 1):
+        for at in range(0, size, size // _PROBES + 1):
             os.preadv(descriptor, [byte], at, os.RWF_NOWAIT)
     except BlockingIOError:
         return True

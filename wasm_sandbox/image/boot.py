@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...runtime.errors import ImageError
-from ..engine import Engine
+from ..engine import BUFFER_AT, Engine
 from ..filesystem import FileSystem
+from ..host_calls import SCRATCH_BYTES
 from ..instance import Trapped
 from ..memory import GuestMemory
 from ..native import THREAD_STACK_BYTES
@@ -26,9 +27,8 @@ from .sections import STDLIB_PATH
 
 T = TypeVar("T")
 
-BUFFER_BYTES = 65536
-INTERRUPT_AT, BUFFER_AT, REFUSAL_AT, ALLOCATOR_AT = 8, 16, 65552, 65600
-RESERVED = 65600 + 1024 + 262144 + 524288
+REFUSAL_AT, ALLOCATOR_AT = BUFFER_AT + SCRATCH_BYTES, 65600
+RESERVED = ALLOCATOR_AT + 1024 + 262144 + 524288
 """The shim's area; shim.wat documents it."""
 _REFUSAL = b"the host refused this call\0"
 GUARDED_STACK_BYTES = 2 << 20

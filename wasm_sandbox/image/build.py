@@ -16,6 +16,8 @@ from pathlib import Path
 
 from ...deno_host import npm
 from ...runtime.errors import ImageError
+from ..engine import BUFFER_AT, INTERRUPT_AT
+from ..host_calls import SCRATCH_BYTES
 from ..pinned import WASMTIME
 from . import archive, bake, boot, rewrite, scrub, wasm
 from .boot import Interpreter, Snapshot, on_guest_thread
@@ -228,9 +230,9 @@ def _manifest(
         lock=sha256_file(lock),
         abi=info["abi_version"],
         scratch=base,
-        interrupt=base + boot.INTERRUPT_AT,
-        buffer=base + boot.BUFFER_AT,
-        buffer_bytes=boot.BUFFER_BYTES,
+        interrupt=base + INTERRUPT_AT,
+        buffer=base + BUFFER_AT,
+        buffer_bytes=SCRATCH_BYTES,
         memory_pages=len(snapshot.memory) // bake.PAGE,
         exports=list(ENGINE_EXPORTS),
         inputs=dict(npm.PINNED),
