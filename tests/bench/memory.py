@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.support.leftovers import open_descriptors
+
 from cloche import Runtime, Sandbox
 
 from .measure import Figure, children, smaps
@@ -114,10 +116,6 @@ def many_at_once(mode: str, count: int, progress: Progress) -> Iterator[Figure]:
         boxes.extend(runtime.sandbox(isolation=mode) for _ in range(count))
         answers = sum(box.run(f"{number}+1").value == number + 1 for number, box in enumerate(boxes))
     yield Figure(f"of {count} live sandboxes at once, how many answer", mode, "count", [float(answers)], str(count))
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def is_zombie(pid: int) -> bool:

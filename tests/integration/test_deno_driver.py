@@ -9,11 +9,11 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.leftovers import leftovers
 
 import cloche
 from cloche import ConfigError, Limits, Policy, Runtime, Sandbox, TimedOut, WallMissing, WorkerCrashed
@@ -61,10 +61,6 @@ def server() -> Iterator[DenoServer]:
 def pid_of(box: Sandbox) -> int:
     link: object = getattr(box, "_core")._link  # noqa: B009
     return int(getattr(getattr(link, "_link", link), "pid", 0))
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 # --- which Deno -------------------------------------------------------------------------------------------------------
@@ -185,7 +181,7 @@ def test_many_sandboxes_leave_no_process_descriptor_or_thread_behind() -> None:
     with Runtime(engine="deno", warm_workers=1) as warmed:
         warmed.sandbox().close()
     gc.collect()  # a closed runtime may be a cycle, which holds the image's file
-    before, threads = descriptors(), threading.active_count()
+    before = leftovers()
     with Runtime(engine="deno", warm_workers=1) as runtime:
         for _ in range(4):
             with runtime.sandbox() as box:
@@ -193,5 +189,4 @@ def test_many_sandboxes_leave_no_process_descriptor_or_thread_behind() -> None:
             del box
     del runtime
     gc.collect()
-    assert descriptors() <= before
-    assert threading.active_count() <= threads
+    before.wait_gone()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.soak.kinds import ATTACKS, HOSTILE_LIMITS
-from tests.support.fake_maker import wait_until
+from tests.support.waiting import wait_until
 
 from cloche import ClocheError, PoolExhausted, Runtime, TenantLimits
 

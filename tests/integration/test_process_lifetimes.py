@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.leftovers import leftovers
 from tests.support.pids import pid_of
 
 from cloche.runtime.errors import UsedAfterFork, WorkerCrashed
@@ -58,10 +59,6 @@ class Done:
 
 def run(link: ProcessLink, source: str) -> None:
     link.request(render(RunCell(id=1, output_bytes=0, artifacts=0, artifact_bytes=0), (source.encode(), b"")), Done())
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def children(pid: int) -> list[int]:
@@ -196,7 +193,7 @@ def test_a_host_thread_that_blocks_sigchld_does_not_stop_the_reaping() -> None:
 
 @pytest.mark.guarantee("G36")
 def test_many_workers_leave_no_zombie_no_descriptor_and_no_thread(server: ForkServer) -> None:
-    before, threads = descriptors(), threading.active_count()
+    before = leftovers()
     for index in range(60):
         link = server.start_worker()
         if index % 3:  # every third is closed before it is born
@@ -204,19 +201,19 @@ def test_many_workers_leave_no_zombie_no_descriptor_and_no_thread(server: ForkSe
             run(link, "nothing")
         link.close(5)
         assert link.process.exited
-    assert (descriptors(), threading.active_count()) == (before, threads)
+    before.wait_gone()
     assert children(server.pid) == []
 
 
 def test_a_server_and_its_pool_leave_nothing_behind() -> None:
-    before, threads, others = descriptors(), threading.active_count(), set(children(os.getpid()))
+    before, others = leftovers(), set(children(os.getpid()))
     for _ in range(3):
         pool = WorkerPool(lambda: ForkServer(PROGRAM), warm=2)
         links = [pool.lease(LIMITS, 10) for _ in range(3)]
         pool.close()
         for link in links:
             assert link.process.exited
-    assert (descriptors(), threading.active_count()) == (before, threads)
+    before.wait_gone()
     new = set(children(os.getpid())) - others  # a runtime of another test has its own
     assert not [pid for pid in new if _name(pid).startswith("cloche")]
 

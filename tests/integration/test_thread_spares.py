@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.support.fake_maker import wait_until
+from tests.support.waiting import wait_until
 
 from cloche import Limits, Runtime, Sandbox
 

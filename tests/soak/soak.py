@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.leftovers import open_descriptors
+
 from cloche import Runtime
 
 from .book import Book
@@ -64,7 +66,7 @@ def soak(seconds: float, seed: int) -> dict[str, object]:
     _first_use()
     allocator = Allocator()
     rested_before_mb = allocator.rested_mb(os.getpid())
-    before = _descriptors(), threading.active_count(), set(_descendants(os.getpid()))
+    before = open_descriptors(), threading.active_count(), set(_descendants(os.getpid()))
     book, samples, live, stop = Book(seed), Samples(), set[Live](), threading.Event()
     started = time.monotonic()
     with Runtime() as runtime:
@@ -95,7 +97,7 @@ def _left(before: tuple[int, int, set[int]], sandboxes: int) -> dict[str, int]:
     _await_threads(before[1])
     return {
         "sandboxes open": sandboxes,
-        "descriptors": _descriptors() - before[0],
+        "descriptors": open_descriptors() - before[0],
         "threads": max(0, threading.active_count() - before[1]),
         "child processes": len(set(_descendants(os.getpid())) - before[2]),
     }
@@ -164,7 +166,7 @@ def _watch(samples: Samples, until: float, allocator: Allocator) -> None:
     while (left := until - time.monotonic()) > 0:
         threading.Event().wait(min(SAMPLE_EVERY_S, left))
         samples.rss_mb.append(rss_mb(os.getpid()))
-        samples.descriptors.append(_descriptors())
+        samples.descriptors.append(open_descriptors())
         samples.blocks.append(python_blocks())
         samples.in_use_mb.append(allocator.in_use_mb())
         descendants = _descendants(os.getpid())
@@ -176,10 +178,6 @@ def _is_zombie(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return False
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def _children(pid: int) -> list[int]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 from cloche.runtime.errors import WorkerCrashed
@@ -90,11 +88,3 @@ class FakeMaker:
     @property
     def living(self) -> int:
         return sum(not process.exited for process in self.made)
-
-
-def wait_until(condition: Callable[[], bool], bound_s: float = 5.0) -> None:
-    """Let other threads work until it is so."""
-    give_up_at = time.monotonic() + bound_s
-    while not condition():
-        assert time.monotonic() < give_up_at
-        os.sched_yield()

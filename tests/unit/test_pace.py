@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from tests.support.fake_maker import wait_until
+from tests.support.waiting import wait_until
 
 from cloche import PoolExhausted, Runtime, TenantLimits
 from cloche.runtime import runtime_core, sandbox

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.support.fake_maker import FakeMaker, FakeProcess, wait_until
+from tests.support.fake_maker import FakeMaker, FakeProcess
+from tests.support.waiting import wait_until
 
 from cloche.runtime import places
 from cloche.runtime import pool as pool_module

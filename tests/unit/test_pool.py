@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.fake_maker import FakeMaker, FakeProcess
-from tests.support.fake_maker import wait_until as wait_for
+from tests.support.waiting import wait_until as wait_for
 
 from cloche.runtime.errors import PoolExhausted, RuntimeClosed, UsedAfterFork, WorkerCrashed
 from cloche.runtime.limits import Limits

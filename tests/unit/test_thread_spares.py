@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.support.fake_maker import wait_until
+from tests.support.waiting import wait_until
 
 from cloche.runtime.thread_spares import ThreadSpares
 from cloche.wasm_sandbox.instance import Trapped
