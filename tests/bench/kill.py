@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 
+from tests.support.pids import pid_of_box
 from tests.support.places import where
 
 from cloche import Limits, Sandbox, TimedOut
@@ -80,9 +81,8 @@ def lateness_ms(box: Sandbox, code: str) -> float:
 @contextlib.contextmanager
 def worker_of(box: Sandbox) -> Generator[Callable[[], None]]:
     """A function that waits for the death of the worker process; there is nothing to wait for in thread isolation."""
-    link: object = getattr(box, "_core")._link  # noqa: B009  # the public API has no use for process ids
-    pid = getattr(getattr(link, "_link", link), "pid", None)
-    if not isinstance(pid, int):
+    pid = pid_of_box(box)
+    if pid is None:
         yield lambda: None
         return
     descriptor = os.pidfd_open(pid)

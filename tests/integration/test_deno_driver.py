@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.leftovers import leftovers
+from tests.support.pids import pid_of_box
 
 import cloche
 from cloche import ConfigError, Limits, Policy, Runtime, Sandbox, TimedOut, WallMissing, WorkerCrashed
@@ -34,10 +35,9 @@ FOLDER = Path(cloche.__file__ or "").parent.parent
 HOST = """
 import sys
 from cloche import Sandbox
-from tests.support.pids import pid_of
+from tests.support.pids import pid_of_box
 box = Sandbox(engine="deno")
-link = box._core._link._link
-print(link.pid, box._core.runtime.source("process", "deno")._pool._maker._maker.pid, flush=True)
+print(pid_of_box(box), box._core.runtime.source("process", "deno")._pool._maker._maker.pid, flush=True)
 if sys.argv[1] == "busy":
     import threading
     threading.Thread(target=box.run, args=("while True: pass",), daemon=True).start()
@@ -56,11 +56,6 @@ def server() -> Iterator[DenoServer]:
     made = deno_maker(image_to_run(None))
     yield made
     made.close()
-
-
-def pid_of(box: Sandbox) -> int:
-    link: object = getattr(box, "_core")._link  # noqa: B009
-    return int(getattr(getattr(link, "_link", link), "pid", 0))
 
 
 # --- which Deno -------------------------------------------------------------------------------------------------------
@@ -116,7 +111,7 @@ def test_a_policy_may_require_a_wall_that_this_engine_lacks() -> None:
 
 def test_a_worker_has_its_channels_and_nothing_of_its_host(runtime: Runtime) -> None:
     with runtime.sandbox() as box:
-        folder = Path(f"/proc/{pid_of(box)}")
+        folder = Path(f"/proc/{pid_of_box(box)}")
         kinds = {os.readlink(path).split(":")[0] for path in (folder / "fd").iterdir()}
         assert kinds <= {"socket", "anon_inode"}
         status = (folder / "status").read_text(encoding="utf-8")
@@ -140,7 +135,9 @@ def test_interrupts_from_many_threads_hit_the_cell_that_runs_and_no_later_one(ru
 
 def test_a_killed_worker_is_a_crash_and_reset_gives_a_fresh_one(runtime: Runtime) -> None:
     with runtime.sandbox() as box:
-        os.kill(pid_of(box), signal.SIGKILL)
+        pid = pid_of_box(box)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerCrashed, match="SIGKILL"):
             box.run("1")
         box.reset()

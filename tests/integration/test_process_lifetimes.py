@@ -237,13 +237,13 @@ def test_many_live_at_once_and_each_answers(server: ForkServer) -> None:
 
 
 def test_workers_are_started_from_many_threads_at_once(server: ForkServer) -> None:
-    pids: list[int | None] = []
+    pids: list[int] = []
 
     def use_one() -> None:
         link = server.start_worker()
         link.wait_hello(20)
         run(link, "nothing")
-        pids.append(link.pid)
+        pids.append(pid_of(link))
         link.close(5)
 
     threads = [threading.Thread(target=use_one) for _ in range(16)]

@@ -265,10 +265,10 @@ def test_a_worker_inherits_nothing_of_its_host(unjailed: ForkServer) -> None:
     link = ready(unjailed)
     found = report(link)
     assert (found["environ"], found["cwd"], found["core"]) == ({}, "/", [0, 0])
-    assert (found["pid"], found["ppid"], found["sid"]) == (link.pid, unjailed.pid, unjailed.pid)
+    assert (found["pid"], found["ppid"], found["sid"]) == (pid_of(link), unjailed.pid, unjailed.pid)
     kinds = sorted(target.split(":")[0] for target in found["descriptors"].values())
     assert kinds == ["/dev/null", "/dev/null", "/dev/null", "socket", "socket"]
-    status = Path(f"/proc/{link.pid}/status").read_text(encoding="utf-8")
+    status = Path(f"/proc/{pid_of(link)}/status").read_text(encoding="utf-8")
     assert "NoNewPrivs:\t1" in status
     assert status.startswith("Name:\tcloche-worker\n")
     link.close(5)

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from tests.support.pids import pid_of_box
 
 from cloche import ClocheError, Limits, PoolExhausted, Runtime, Sandbox, TenantUse
 from cloche.runtime.pace import PRESSES_AFTER
-from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.watch import cpu_seconds
 
 pytestmark = [pytest.mark.wasmtime, pytest.mark.slow]
@@ -32,10 +32,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def process_of(box: Sandbox) -> int:
-    link = box._core._link._link  # type: ignore[union-attr]  # what a caller has no need of
-    assert isinstance(link, ProcessLink)
-    assert link.pid is not None
-    return link.pid
+    pid = pid_of_box(box)
+    assert pid is not None
+    return pid
 
 
 class Flood:

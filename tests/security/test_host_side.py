@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.pids import pid_of_box
 from tests.support.places import matrix, params, where
 
 import cloche
@@ -227,9 +228,8 @@ def test_no_worker_ever_serves_a_second_sandbox() -> None:
     with Runtime(warm_workers=2) as runtime:
         for number in range(40):
             with runtime.sandbox(limits=Limits(wall_s=20)) as box:
-                link: object = getattr(box, "_core")._link  # noqa: B009  # the public API has no use for process ids
-                pid = getattr(getattr(link, "_link", link), "pid", None)
-                assert isinstance(pid, int)
+                pid = pid_of_box(box)
+                assert pid is not None
                 started = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19]
                 assert owners.setdefault((pid, started), number) == number
                 if number % 3 == 0:

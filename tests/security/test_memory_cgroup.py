@@ -186,7 +186,7 @@ if wall.active:
     link = maker.start_worker()
     link.wait_hello(10)
     (group,) = folder.glob("cloche-*-1")
-    print((group / "cgroup.procs").read_text().split() == [str(link.pid)])
+    print((group / "cgroup.procs").read_text().split() == [str(link.process.wait_pid(10))])
     link.close(5)
 maker.close()
 print(os.getuid(), wall.active, len([path for path in folder.iterdir() if path.is_dir()]), wall.why)

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 from tests.support.jail_attacks import PROGRAM
+from tests.support.pids import pid_of_box, worker_of
 
 from cloche import LimitExceeded, Limits, OutOfMemory, ProtocolError, Runtime, Sandbox, SandboxClosed, TimedOut
 from cloche.runtime import process_link, process_source, server_start
 from cloche.runtime.fork_server import ForkServer
 from cloche.runtime.limits import MIB
-from cloche.runtime.links import LeasedLink
 from cloche.runtime.process_link import ProcessLink
 from cloche.wasm_sandbox.jail import report
 from cloche.wasm_sandbox.jail.rlimits import data_bytes
@@ -56,10 +56,9 @@ def taken_over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def link_of(box: Sandbox) -> ProcessLink:
-    leased = box._core._link  # pyright: ignore[reportPrivateUsage]
-    assert isinstance(leased, LeasedLink)
-    assert isinstance(leased._link, ProcessLink)  # pyright: ignore[reportPrivateUsage]
-    return leased._link  # pyright: ignore[reportPrivateUsage]
+    link = worker_of(box)
+    assert link is not None
+    return link
 
 
 def children(pid: int) -> list[int]:
@@ -173,7 +172,7 @@ def test_the_kernels_memory_limit_is_the_tenants_before_its_first_cell() -> None
             pytest.skip("no resource limits on this machine")
         with runtime.sandbox(limits=limits) as box:
             size = data_bytes(100 * MIB, 2 * MIB, 3 * MIB)
-            limits_of = Path(f"/proc/{link_of(box).pid}/limits").read_text(encoding="utf-8")
+            limits_of = Path(f"/proc/{pid_of_box(box)}/limits").read_text(encoding="utf-8")
             (line,) = (line for line in limits_of.splitlines() if line.startswith("Max data size"))
             assert line.split()[3:5] == [str(size), str(size)]
 

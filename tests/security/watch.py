@@ -13,6 +13,8 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from tests.support.pids import pid_of_box
+
 from cloche import Sandbox
 from cloche.deno_host.find import ENVIRONMENT
 
@@ -32,9 +34,7 @@ class WorkerWatch:
     """The worker process of a sandbox; `pid` is None under thread isolation."""
 
     def __init__(self, box: Sandbox) -> None:
-        # The public API has no use for process ids; the links know them.
-        link: object = getattr(box, "_core")._link  # noqa: B009
-        self.pid: int | None = getattr(getattr(link, "_link", link), "pid", None)
+        self.pid = pid_of_box(box)
 
     def look(self, seen: Seen) -> None:
         """Note the worker's peak so far."""

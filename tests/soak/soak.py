@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.leftovers import open_descriptors
+from tests.support.pids import worker_of
 
 from cloche import Runtime
 
@@ -150,13 +151,11 @@ def _kill(live: set[Live], rng: random.Random, stop: threading.Event, book: Book
 
 
 def _worker_pid(victim: Live) -> int | None:
-    """Of a worker that lives. The public API has no use for process ids; the links know them."""
-    link: object = getattr(getattr(victim.box, "_core"), "_link", None)  # noqa: B009
-    link = getattr(link, "_link", link)
-    if link is None or getattr(link, "exit_status", None) is not None:
+    """Of a worker that lives."""
+    link = worker_of(victim.box)
+    if link is None or link.exit_status is not None:
         return None
-    pid: object = getattr(link, "pid", None)
-    return pid if isinstance(pid, int) and pid in _descendants(os.getpid()) else None
+    return link.pid if link.pid in _descendants(os.getpid()) else None
 
 
 # --- the eye ----------------------------------------------------------------------------------------------------------
