@@ -147,9 +147,10 @@ class Execution(Generic[T]):
         return self._value  # type: ignore[return-value]  # set whenever there is no error
 
     def add_done_callback(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when it has ended, on the thread that ends it, or now if that is over. It must not raise."""
+        """Call `callback` once `over` is true: on the thread that ends it, or now. It must not raise."""
         with self._gate:
-            if not self._ended:
+            # Not `_ended`: who is called before it is over would look, see that it is not, and sleep for ever.
+            if not self._over:
                 self._callbacks.append(callback)
                 return
         callback()
@@ -334,9 +335,10 @@ class Execution(Generic[T]):
         if self._turn is not None:
             self._turn.end()
         self._on_end(lost)
-        self._over = True
+        with self._gate:
+            self._over = True
+            callbacks, self._callbacks = self._callbacks, []
         self._done.release()
-        callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
 

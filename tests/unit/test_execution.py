@@ -267,6 +267,27 @@ def test_the_sandbox_is_free_again_before_anybody_is_woken(rig: Rig) -> None:
     assert order == ["free", "woken"]
 
 
+def test_who_asks_to_be_called_while_it_ends_is_called_when_it_is_over(rig: Rig) -> None:
+    ends, asked, called = threading.Event(), threading.Event(), threading.Event()
+
+    def free(_lost: str | None) -> None:
+        ends.set()
+        asked.wait(BOUND_S)
+
+    def look() -> None:
+        seen.append(execution.over)
+        called.set()
+
+    seen: list[bool] = []
+    execution = Execution(Work(), FakeLink(answer(1)), started=time.monotonic(), allowed_s=BOUND_S, on_end=free)
+    execution.start(rig.servers, rig.supervisor)
+    assert ends.wait(BOUND_S)
+    execution.add_done_callback(look)
+    asked.set()
+    assert called.wait(BOUND_S)
+    assert seen == [True], "an event loop that looks too soon is never woken again"
+
+
 def test_a_request_of_a_closed_runtime_ends_at_once(rig: Rig) -> None:
     rig.servers.close()
     with pytest.raises(RuntimeClosed):
