@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
+from .value_forms import fields_of, is_record, plain_form
 from .value_types import (
     BITS_PER_DIGIT,
     EXTENDED,
@@ -143,10 +144,12 @@ class _Encoder:
             writer(self, value, path)
         elif kind in _CONTAINERS:
             self.nested(value, path, depth, kind)
-        elif self.hashed:
-            raise CrossError(f"{kind.__name__} cannot cross inside a set or as a dict key", path)
+        elif is_record(kind):
+            if self.hashed:
+                raise CrossError(f"{kind.__name__} cannot cross inside a set or as a dict key", path)
+            self.nested(fields_of(value, path), path, depth, dict)
         else:
-            self.nested(_as_dict(value, path), path, depth, dict)
+            self.write(plain_form(value, path), path, depth)
 
     def charge(self, cost: int, path: str) -> None:
         self.cost += cost
@@ -250,23 +253,6 @@ _WRITERS: dict[type, Callable[[_Encoder, object, str], None]] = {
     dt.timedelta: lambda e, v, p: e.delta(b"e", v, p),  # type: ignore[arg-type]
     dt.timezone: _Encoder.zone,  # type: ignore[dict-item]
 }
-
-
-def _as_dict(value: object, path: str) -> dict[str, object]:
-    """The fields of a dataclass or pydantic model; anything else is refused by its type's name."""
-    names: Iterable[str] | None = None
-    if hasattr(type(value), "__dataclass_fields__"):  # `is_dataclass`, for whose import a process start pays 10 ms
-        import dataclasses
-
-        names = [field.name for field in dataclasses.fields(value)]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # looked at above
-    elif isinstance(fields := getattr(type(value), "model_fields", None), dict):
-        names = fields
-    if names is None:
-        raise CrossError(f"{type(value).__name__} cannot cross", path)
-    try:
-        return {name: getattr(value, name) for name in names}
-    except AttributeError as exc:
-        raise CrossError(f"{type(value).__name__} has a field without a value: {exc.name}", path) from None
 
 
 def _short(key: object) -> str:

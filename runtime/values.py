@@ -1,6 +1,6 @@
 """The value codec: the closed set of data that crosses between host and guest, with exact round trips.
 
-One source for both sides: the host imports it as `cloche.runtime.values`, the image bakes this file and the three
+One source for both sides: the host imports it as `cloche.runtime.values`, the image bakes this file and the four
 `value_*.py` in for the guest. So they need nothing but the standard library and import nothing else of ours.
 
 A value is bytes: one format byte, then

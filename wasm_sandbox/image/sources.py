@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 GUEST = HERE.parent / "guest"
 RUNTIME = HERE.parents[1] / "runtime"
 """Of the host. (`resolve` above: in a checkout the packages are links.)"""
-CODEC = ("value_decoder.py", "value_encoder.py", "value_types.py", "values.py")
+CODEC = ("value_decoder.py", "value_encoder.py", "value_forms.py", "value_types.py", "values.py")
 """The codec, which the guest has as `_cloche.values`."""
 
 

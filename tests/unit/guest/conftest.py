@@ -201,7 +201,8 @@ def _load_guest() -> types.ModuleType:
     assert spec.loader is not None
     package = importlib.util.module_from_spec(spec)
     sys.modules["_cloche"] = package
-    for name in ("value_types", "value_encoder", "value_decoder", "values"):  # baked in from the host's folder
+    # Baked in from the host's folder.
+    for name in ("value_types", "value_forms", "value_encoder", "value_decoder", "values"):
         _load_codec(package, name)
     spec.loader.exec_module(package)
     importlib.import_module("_cloche.entry")
