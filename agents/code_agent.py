@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..runtime.errors import ConfigError
 from ..runtime.limits import Limits
+from ..runtime.stubs import stubs_of
 from ..runtime.tools import Tool
 from .agent import Agent, AgentOptions, checked_options, common_spec
 from .box import AGENT_CALL_S, GivenSandbox, Home, SandboxOptions, opener
@@ -77,7 +78,7 @@ class CodeAgent(Agent):
             **fields,  # type: ignore[arg-type]  # checked by `common_spec`
             prompts=prompts,
             system_prompt=prompts.render_system(
-                stubs=[entry.stub for entry in table],
+                stubs=stubs_of(table),
                 packages=list(packages or ()),
                 instructions=checked.get("instructions"),
             ),

@@ -14,9 +14,11 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence, Sized
+from functools import partial
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ArgsKwargs, PydanticCustomError, SchemaError, SchemaValidator, ValidationError
 
 from .errors import ConfigError
@@ -62,6 +64,12 @@ _INNER_SCHEMAS = frozenset(
 """Keys of a core schema under which further schemas stand. Any other key may hold the user's own data (a default)."""
 
 
+class _Quiet(GenerateJsonSchema):
+    """Without a warning for each default that JSON does not have: it is the tool's own business, and left out."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # as pydantic has it
+
+
 class ArgumentReader:
     """Binds and validates the arguments of one tool."""
 
@@ -69,7 +77,7 @@ class ArgumentReader:
         """`parameters` carry resolved annotations."""
         self._name = name
         self._parameters = parameters
-        schema = strict_scalars(self._adapter(parameters).core_schema)
+        schema = _own_defaults(strict_scalars(self._adapter(parameters).core_schema), parameters)
         kinds = {parameter.kind for parameter in parameters}
         self._most = len(parameters) + (MOST_OPEN if kinds & _OPEN_ENDED else MOST_ERRORS)
         self._validate = validator_of(schema, counted=True)
@@ -92,7 +100,7 @@ class ArgumentReader:
     def json_schema(self, descriptions: Mapping[str, str]) -> dict[str, object]:
         """JSON Schema (draft 2020-12) of the arguments as one object; `*args` is an array under its own name."""
         parameters = [_named_only(parameter) for parameter in self._parameters]
-        schema: dict[str, object] = self._adapter(parameters).json_schema()
+        schema: dict[str, object] = self._adapter(parameters).json_schema(schema_generator=_Quiet)
         properties = schema.setdefault("properties", {})
         if isinstance(properties, dict):
             for name, description in descriptions.items():
@@ -133,6 +141,24 @@ def explain(exc: ValidationError, parameters: Sequence[inspect.Parameter] = (), 
     if len(errors) > MAX_ERRORS:
         parts.append(f"and {len(errors) - MAX_ERRORS} more")
     return "; ".join(parts)
+
+
+def _own_defaults(schema: object, parameters: Sequence[inspect.Parameter]) -> object:
+    """The schema of a call (a copy that may be changed) with each parameter's default as it is, as Python fills it in.
+    pydantic copies a default that has no hash, at every call: what a tool keeps in it would be lost, and a lock in it
+    fails."""
+    call = typing.cast("typing.Any", schema)
+    call = call["schema"] if call["type"] == "definitions" else call
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    for argument in call["arguments_schema"]["arguments_schema"]:
+        inner = argument["schema"]
+        if inner["type"] == "default" and "default" in inner and inner["default"] is defaults.get(argument["name"]):
+            inner["default_factory"] = partial(_itself, inner.pop("default"))
+    return schema
+
+
+def _itself(value: object) -> object:
+    return value
 
 
 def _named_only(parameter: inspect.Parameter) -> inspect.Parameter:
@@ -182,9 +208,19 @@ def validator_of(schema: object, *, counted: bool = False) -> Callable[[object],
         call = bounded["schema"] if bounded["type"] == "definitions" else bounded
         call["arguments_schema"] = call["arguments_schema"]["schema"]  # what stands behind the count
     try:  # a model's own validator, ready-made, would be taken for the bounded copy of its schema
-        return SchemaValidator(bounded, _use_prebuilt=False).validate_python
+        validate = SchemaValidator(bounded, _use_prebuilt=False).validate_python
     except TypeError:  # a release without this option; the tests say whether it has ready-made validators
-        return SchemaValidator(bounded).validate_python
+        validate = SchemaValidator(bounded).validate_python
+    # Stubs show a field by its name, a JSON schema by its alias: both are true.
+    return partial(validate, by_alias=True, by_name=True) if _has_alias(bounded) else validate
+
+
+def _has_alias(schema: object) -> bool:
+    if isinstance(schema, list | tuple):
+        return any(map(_has_alias, schema))
+    if not isinstance(schema, dict):
+        return False
+    return "validation_alias" in schema or any(map(_has_alias, schema.values()))
 
 
 def _bounded(schema: object, extra: object = None) -> object:

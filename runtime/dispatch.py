@@ -261,12 +261,16 @@ class CellCalls:
     def _outcome(self, tool: Tool, run: Callable[[], object]) -> Outcome:
         """What `run` gives, as the guest will see it. This is the broad `except` of tool dispatch."""
         try:
-            payload = encode(run(), self._value_limits, f"result of {tool.name}")
+            result = run()
+            if tool.as_data is not None:
+                result = tool.as_data(result)
+            payload = encode(result, self._value_limits, f"result of {tool.name}")
         except Refused as refused:
             return self._refused(tool, refused)
         except ValueTooLarge as exc:
             return failure(self._over(exc.limit, exc.used, exc.allowed, str(exc)))
         except CrossError as exc:
+            self._failures.warn(f"tool {tool.name} gave what no sandbox can take", exc)
             return failure(Refused("CannotCross", tidy(str(exc))))
         except Late as exc:
             return failure(self._late(tool, exc))

@@ -122,7 +122,8 @@ def collect_artifacts(files: Iterable[tuple[str, bytes]]) -> tuple[Artifact, ...
     for path, data in files:
         name = _unique(safe_name(path), taken)
         digest = hashlib.sha256(data).hexdigest()
-        found.append(Artifact(name=name, path=escape_controls(path), mime=_mime(name), data=data, sha256=digest))
+        shown = escape_controls(path).replace("\n", "\\n").replace("\t", "\\t")  # one line, wherever it is logged
+        found.append(Artifact(name=name, path=shown, mime=_mime(name), data=data, sha256=digest))
     return tuple(found)
 
 

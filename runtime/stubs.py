@@ -9,12 +9,15 @@ import collections.abc
 import dataclasses
 import enum
 import inspect
+import re
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
+
+from .typed_dicts import is_required
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # Annotations are values of any kind here, and `isinstance` narrows them to generics of Unknown.
@@ -29,7 +32,20 @@ _ABSTRACT: dict[object, str] = {
     collections.abc.Set: "set",
 }
 """What a caller passes in the end."""
-_WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired, ReadOnly)
+_WRAPPERS = (typing.Annotated, typing.Required, ReadOnly)
+_MAX_DEFAULT = 60
+"""Characters of a default that a signature shows."""
+_MAX_REMARK = 200
+"""Characters of a field's description that its class shows."""
+
+
+class Described(typing.Protocol):
+    """A tool."""
+
+    name: str
+    signature: str
+    doc: str
+    declarations: tuple[str, ...]
 
 
 class TypeWriter:
@@ -61,6 +77,8 @@ class TypeWriter:
     def _generic(self, origin: object, args: tuple[object, ...]) -> str:
         if origin in _WRAPPERS:
             return self.write(args[0])
+        if origin is typing.NotRequired:
+            return f"NotRequired[{self.write(args[0])}]"
         if origin is typing.Union or origin is types.UnionType:
             return " | ".join(dict.fromkeys(self.write(arg) for arg in args))
         if origin is typing.Literal:
@@ -79,32 +97,63 @@ class TypeWriter:
         fields = fields_of(hint)
         if fields is None:
             return hint.__name__
-        known = self._classes.get(hint.__name__)
+        if getattr(hint, "__pydantic_root_model__", False) is True:  # it is written as what it holds
+            return self.write(fields["root"])
+        name = re.sub(r"\W+", "_", hint.__name__).strip("_")  # of a generic: `Page[Row]`
+        known = self._classes.get(name)
         if known is not None:
-            return (
-                hint.__name__ if known[0] is hint else "dict"
-            )  # two classes of one name: say less, not something wrong
-        self._classes[hint.__name__] = (hint, "")  # a recursive type finds itself here
-        lines = [f"    {name}: {self.write(kind)}" for name, kind in fields.items()] or ["    pass"]
-        del self._classes[hint.__name__]  # what it needs was declared meanwhile: it goes after them
-        self._classes[hint.__name__] = (hint, "\n".join([f"class {hint.__name__}(TypedDict):", *lines]))
-        return hint.__name__
+            return name if known[0] is hint else "dict"  # two classes of one name: say less, not something wrong
+        self._classes[name] = (hint, "")  # a recursive type finds itself here
+        lines = [f"    {key}: {self.write(kind)}{_remark(kind)}" for key, kind in fields.items()] or ["    pass"]
+        del self._classes[name]  # what it needs was declared meanwhile: it goes after them
+        # The remark: a model that sees a class writes `Row(...)`, and the class is nowhere.
+        self._classes[name] = (hint, "\n".join([f"class {name}(TypedDict):  # a dict, written {{...}}", *lines]))
+        return name
 
 
 def fields_of(kind: type) -> dict[str, object] | None:
-    """Names and types of a TypedDict's, dataclass's or pydantic model's fields; None for any other class."""
+    """Names and types of a TypedDict's, dataclass's or pydantic model's fields; None for any other class. What may be
+    left out is `NotRequired`, what a model says of a field is in `Annotated`."""
     models = getattr(kind, "model_fields", None)
     if isinstance(models, dict):
-        return {name: getattr(field, "annotation", typing.Any) for name, field in models.items()}
+        return {name: _model_field(field) for name, field in models.items()}
     if not is_typeddict(kind) and not dataclasses.is_dataclass(kind):
         return None
     try:
-        hints = typing.get_type_hints(kind)
+        hints = typing.get_type_hints(kind, include_extras=True)
     except NameError:  # a name that only a type checker sees
         hints = {}
     if is_typeddict(kind):
-        return hints
-    return {field.name: hints.get(field.name, typing.Any) for field in dataclasses.fields(kind)}
+        required: frozenset[str] = getattr(kind, "__required_keys__", frozenset(hints))
+        return {name: hint if is_required(hint, name in required) else _optional(hint) for name, hint in hints.items()}
+    return {
+        field.name: hints.get(field.name, typing.Any)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        else _optional(hints.get(field.name, typing.Any))
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _model_field(field: typing.Any) -> object:
+    hint = getattr(field, "annotation", typing.Any)
+    hint = typing.Annotated[hint, field]  # for its description
+    return hint if field.is_required() else _optional(hint)
+
+
+def _optional(hint: typing.Any) -> object:
+    inner = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+    return hint if typing.get_origin(inner) is typing.NotRequired else typing.NotRequired[hint]
+
+
+def _remark(hint: object) -> str:
+    """What a pydantic `Field` says of the field, as a comment behind it."""
+    if typing.get_origin(hint) is typing.NotRequired:
+        (hint,) = typing.get_args(hint)
+    said = [getattr(part, "description", None) for part in getattr(hint, "__metadata__", ())]
+    text = " ".join(next((text for text in said if isinstance(text, str)), "").split())
+    if len(text) > _MAX_REMARK:
+        text = f"{text[: _MAX_REMARK - 3]}..."
+    return f"  # {text}" if text else ""
 
 
 def _literal(value: object) -> str:
@@ -142,13 +191,38 @@ def _parameter(parameter: inspect.Parameter, hints: Mapping[str, object], writer
 
 
 def _default(value: object) -> str:
+    """A default of plain data as it is written; `...` for any other, whose `repr` may hold a secret or an address."""
     if isinstance(value, enum.Enum):
         value = value.value
-    if value is None or isinstance(value, bool | int | float | str | bytes | tuple | list | dict | set | frozenset):
+    if _is_plain(value, 5):
         text = repr(value)
-        if len(text) <= 60:
+        if len(text) <= _MAX_DEFAULT:
             return text
     return "..."
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    kind = type(value)
+    if kind in (type(None), bool, int, float, str, bytes):
+        return True
+    if depth == 0 or kind not in (tuple, list, dict, set, frozenset):
+        return False
+    items = typing.cast("Collection[object]", value)
+    if len(items) > _MAX_DEFAULT:
+        return False
+    parts = [*items, *items.values()] if isinstance(items, dict) else items
+    return all(_is_plain(part, depth - 1) for part in parts)
+
+
+def stubs_of(tools: Iterable[Described]) -> list[str]:
+    """The stubs of several tools; a class that more than one names is declared with the first of them."""
+    declared: set[str] = set()
+    stubs: list[str] = []
+    for tool in tools:
+        new = [text for text in tool.declarations if text not in declared]
+        stubs.append(write_stub(tool.name, tool.signature, tool.doc, new))
+        declared.update(new)
+    return stubs
 
 
 def write_stub(name: str, signature: str, doc: str, declarations: list[str]) -> str:

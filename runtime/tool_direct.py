@@ -104,7 +104,8 @@ class DirectCalls:
         allowed_s = self._tool_s if tool.timeout_s is None else min(tool.timeout_s, self._tool_s)
         try:
             steps = guarded_steps(tool, bound, call_id, self._observer)
-            return DirectResult(await drive_async(steps, tool, allowed_s))
+            result = await drive_async(steps, tool, allowed_s)
+            return DirectResult(result if tool.as_data is None else tool.as_data(result))
         except Refused as refused:
             if isinstance(refused, HookFailed):
                 self._failures.warn(refused.what, refused.exc)

@@ -210,6 +210,13 @@ class Tool(metaclass=_FinishedByClass):
 
         return result_check(self.name, self._returns) if self.check_result else None
 
+    @functools.cached_property
+    def as_data(self) -> Callable[[object], object] | None:
+        """Gives a checked result as the data that the annotation declares, no field more. None where it is data."""
+        from .result_reader import result_as_data
+
+        return result_as_data(self.name, self._returns) if self.check_result else None
+
     def checked(self, result: object) -> object:
         """The result, checked.
 

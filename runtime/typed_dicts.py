@@ -48,9 +48,19 @@ def _twin(kind: type, made: dict[type, typing.Any]) -> typing.Any:
         made[kind] = kind
         return kind
     required: frozenset[str] = getattr(kind, "__required_keys__", frozenset(hints))
-    fields = {name: _field(_readable(_bare(hint), made), name in required) for name, hint in hints.items()}
+    fields = {
+        name: _field(_readable(_bare(hint), made), is_required(hint, name in required)) for name, hint in hints.items()
+    }
     made[kind] = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[operator]
     return made[kind]
+
+
+def is_required(hint: typing.Any, otherwise: bool) -> bool:
+    """What the annotation itself says: where annotations are text, `__required_keys__` does not know it."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return is_required(typing.get_args(hint)[0], otherwise)
+    return origin is typing.Required or (otherwise and origin is not typing.NotRequired)
 
 
 def _bare(hint: typing.Any) -> typing.Any:

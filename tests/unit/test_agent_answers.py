@@ -82,7 +82,7 @@ def test_too_many_wrong_answers_end_the_run_with_an_error_that_has_the_steps(run
 
 def test_the_model_sees_the_type_in_the_stub_of_final_answer(runtime: Runtime) -> None:
     prompt = code_agent(runtime, output_type=Report).system_prompt
-    assert "class Report(TypedDict):\n    total: float\n    items: list[str]" in prompt
+    assert "class Report(TypedDict):  # a dict, written {...}\n    total: float\n    items: list[str]" in prompt
     assert "def final_answer(value: Report) -> None:" in prompt
 
 

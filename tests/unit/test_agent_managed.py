@@ -242,6 +242,6 @@ class Price(BaseModel):
 def test_the_callers_model_sees_what_type_a_sub_agent_answers_with(runtime: Runtime) -> None:
     inner = expert(runtime, block('final_answer {"item": "tea", "euros": 3.5}'), output_type=Price)
     boss = code_agent(runtime, ASK, DONE, managed_agents=[inner])
-    assert "class Price(TypedDict):\n    item: str\n    euros: float" in boss.system_prompt
+    assert "class Price(TypedDict):  # a dict, written {...}\n    item: str\n    euros: float" in boss.system_prompt
     assert "-> Price:" in boss.system_prompt
     assert "{'item': 'tea', 'euros': 3.5}" in boss.run("Ask.").steps[0].observation

@@ -68,3 +68,4 @@ def test_control_characters_are_escaped_and_text_is_not() -> None:
         "Größe: 1\n\t\\x1b[2J\\x00\\u202e\\u2028\\ud800\U0001f9ea"
     )
     assert collect_artifacts([("/out/\x1b[2J", b"")])[0].path == "/out/\\x1b[2J"
+    assert collect_artifacts([("/out/a\n\tb", b"")])[0].path == "/out/a\\n\\tb"

@@ -136,7 +136,8 @@ def test_a_schema_of_the_result_stands_in_for_the_annotation() -> None:
         return {"total": 1}
 
     assert report.stub == (
-        'class Report(TypedDict):\n    total: float\n\ndef report() -> Report:\n    """The totals."""\n    ...'
+        "class Report(TypedDict):  # a dict, written {...}\n    total: float\n\n"
+        'def report() -> Report:\n    """The totals."""\n    ...'
     )
     assert report.checked({"total": 1}) == {"total": 1.0}
     with pytest.raises(BadResult):
@@ -180,8 +181,8 @@ def test_records_in_a_schema_are_declared_by_their_own_names() -> None:
 
     assert writer.write(SchemaReader("t").read(schema, "result")) == "Result"
     assert writer.declarations == [
-        "class ResultHead(TypedDict):\n    value: int\n    next: Any",
-        "class Result(TypedDict):\n    head: ResultHead",
+        "class ResultHead(TypedDict):  # a dict, written {...}\n    value: int\n    next: NotRequired[Any]",
+        "class Result(TypedDict):  # a dict, written {...}\n    head: NotRequired[ResultHead]",
     ]
 
 

@@ -45,7 +45,7 @@ def test_a_subclass_has_a_signature_a_stub_and_a_schema() -> None:
     query = Query("engine")
 
     assert query.signature == ("(text: str, limit: int | None = 10, order: Literal['up', 'down'] = 'up') -> list[Row]")
-    assert query.stub.startswith("class Row(TypedDict):\n    id: int\n\ndef query(")
+    assert query.stub.startswith("class Row(TypedDict):  # a dict, written {...}\n    id: int\n\ndef query(")
     assert query.doc == (
         "Runs a query that only reads.\n\nArgs:\n    text: the query\n    limit: rows at most\n    order: of the rows"
     )

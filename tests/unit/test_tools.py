@@ -85,9 +85,9 @@ def test_the_stub_declares_the_record_types_it_names_each_once_and_in_order() ->
         raise NotImplementedError
 
     assert quote.stub == (
-        "class Row(TypedDict):\n    item: str\n    count: int\n\n"
-        "class Order(TypedDict):\n    rows: list[Row]\n    number: int\n\n"
-        "class Quote(TypedDict):\n    price: float\n    order: Order\n\n"
+        "class Row(TypedDict):  # a dict, written {...}\n    item: str\n    count: NotRequired[int]\n\n"
+        "class Order(TypedDict):  # a dict, written {...}\n    rows: list[Row]\n    number: int\n\n"
+        "class Quote(TypedDict):  # a dict, written {...}\n    price: float\n    order: Order\n\n"
         "def quote(orders: list[Order], color: Literal['red', 'blue'] = 'red', *, when: date | None = None) -> Quote:\n"
         '    """A price for orders."""\n'
         "    ..."
