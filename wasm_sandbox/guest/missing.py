@@ -1,4 +1,5 @@
-"""What to add to "No module named 'x'": why it is missing here and what to do instead.
+"""What to add to "No module named 'x'", or to an error of what is missing all the same (network, time zones): why it is
+missing here and what to do instead.
 
 Rule: imports themselves are left alone, so `try: import numpy except ImportError` and `find_spec` behave as anywhere.
 """
@@ -47,12 +48,19 @@ _REASONS: dict[str, str] = {
 }
 _NATIVE_LIST = "_cloche_native.txt"
 """Beside this package in the image: `import name<TAB>package<TAB>version` of what Pyodide has as native wheels."""
+_ZONES = "there are no time zones in this sandbox's image; use datetime.timezone with a fixed offset, or datetime.UTC"
 _STDLIB = "this module of the standard library is not part of this sandbox"
 _OTHER = "it is not in this sandbox's image, and nothing can be installed while it runs; use the standard library"
 
 
 def hint(exc: BaseException) -> str | None:
-    """A sentence for a ModuleNotFoundError, None for anything else."""
+    """A sentence for an error of what is missing here, None for anything else."""
+    if _is_of("zoneinfo", "ZoneInfoNotFoundError", exc):
+        return _ZONES
+    if _is_of("socket", "gaierror", exc):
+        return _NETWORK
+    if _is_of("urllib.error", "URLError", exc):
+        return _NETWORK if _is_of("socket", "gaierror", getattr(exc, "reason", None)) else None
     if not isinstance(exc, ModuleNotFoundError) or not isinstance(exc.name, str):
         return None
     top = exc.name.partition(".")[0]
@@ -63,6 +71,12 @@ def hint(exc: BaseException) -> str | None:
     if top in sys.stdlib_module_names:
         return _STDLIB
     return _native_package(top) or _OTHER
+
+
+def _is_of(module: str, name: str, thing: object) -> bool:
+    """Whether it is of exactly this class: a subclass could have the cell's own code in any attribute."""
+    found = sys.modules.get(module)
+    return type(found) is type(sys) and type(thing) is vars(found).get(name)
 
 
 def _native_package(top: str) -> str | None:

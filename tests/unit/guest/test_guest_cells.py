@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import socket
 import struct
 import sys
 from decimal import Decimal
@@ -260,6 +261,32 @@ def test_main_is_a_module_as_in_a_script(host: FakeHost) -> None:
 def test_future_imports_hold_for_later_cells(host: FakeHost) -> None:
     host.run("from __future__ import annotations")
     assert host.run("def f(x: missing): pass\nf.__annotations__").value == {"x": "missing"}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import socket\nsocket.create_connection(('example.com', 80), 1)", "no network"),
+        ("import urllib.request\nurllib.request.urlopen('http://example.com')", "no network"),
+        ("import zoneinfo\nraise zoneinfo.ZoneInfoNotFoundError('x')", "no time zones"),
+    ],
+)
+def test_an_error_of_what_is_missing_here_says_what_to_do(
+    host: FakeHost, code: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lookup(*_: object, **__: object) -> None:
+        raise socket.gaierror(-4, "Non-recoverable error")  # as the sandbox has it
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    error = host.run(code).error
+    assert words in error.message
+    assert words in error.traceback
+
+
+def test_an_error_of_that_name_of_the_cells_own_is_left_alone(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zoneinfo", None)  # type: ignore[arg-type]  # as a cell may do
+    assert host.run("raise type('ZoneInfoNotFoundError', (KeyError,), {})('x')").error.message == "'x'"
+    assert host.run("import urllib.error\nraise urllib.error.URLError('no')").error.message == "<urlopen error no>"
 
 
 @pytest.mark.parametrize(
