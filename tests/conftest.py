@@ -69,6 +69,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that heeds the interrupt keeps its state, however long this machine lets it wait for a processor."""
+    monkeypatch.setattr("cloche.runtime.execution.INTERRUPT_GRACE_S", 5.0)
+
+
+@pytest.fixture
 def chat_endpoint() -> Iterator[Callable[..., str]]:
     """Called with replies, starts an OpenAI-compatible endpoint that gives them in turn; returns its base URL."""
     with ExitStack() as stack:

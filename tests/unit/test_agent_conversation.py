@@ -217,9 +217,10 @@ def test_a_tool_calling_agent_has_conversations_too() -> None:
         assert [m.role for m in talk.messages] == ["system", "user", "assistant", "tool", "user", "assistant", "tool"]
 
 
+@pytest.mark.usefixtures("patient")
 def test_limits_of_a_conversations_sandbox_are_per_cell(runtime: Runtime) -> None:
     lines = [block("loop"), block("final_answer 1")]
-    with code_agent(runtime, *lines, limits=Limits(wall_s=0.05)).conversation() as talk:
+    with code_agent(runtime, *lines, limits=Limits(wall_s=0.5)).conversation() as talk:
         assert talk.run("One.").output == 1
 
 

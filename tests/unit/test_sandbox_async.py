@@ -15,7 +15,6 @@ from cloche import (
     AsyncRuntime,
     AsyncSandbox,
     ConfigError,
-    Limits,
     PoolExhausted,
     Runtime,
     Sandbox,
@@ -24,13 +23,11 @@ from cloche import (
     TimedOut,
     WorkerCrashed,
 )
-from cloche.runtime import execution
 from cloche.runtime.fake_link import FakeCell, FakeSource, Script, answer, crash, loop_in_c, loop_in_python
 from cloche.runtime.protocol import ToolCall, ToolResult, ToolStart, Wait, Wake
 from cloche.runtime.values import ValueLimits, decode, encode
 
 BOUND_S = 5.0
-QUICK = Limits(wall_s=0.03)
 NO_ARGUMENTS: list[object] = [[], {}]
 T = TypeVar("T")
 
@@ -188,6 +185,7 @@ def test_an_async_tool_that_fails_is_data_and_the_loop_lives(run: Callable[..., 
     run(main)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_deadline_cancels_an_async_tool_and_keeps_the_state(run: Callable[..., object], source: FakeSource) -> None:
     async def main() -> None:
         cancelled = anyio.Event()
@@ -199,9 +197,9 @@ def test_a_deadline_cancels_an_async_tool_and_keeps_the_state(run: Callable[...,
                 cancelled.set()
 
         source.scripts = (call_tool("hang"), answer("alive"))
-        async with runtime_of(source) as runtime, runtime.sandbox(tools=[hang], limits=QUICK) as box:
+        async with runtime_of(source) as runtime, runtime.sandbox(tools=[hang]) as box:
             with pytest.raises(TimedOut) as caught:
-                await box.run("hang()")
+                await box.run("hang()", deadline_s=0.5)  # the tool begins before
             assert caught.value.state_kept
             assert cancelled.is_set()
             assert (await box.run("1")).value == "alive"
@@ -209,31 +207,41 @@ def test_a_deadline_cancels_an_async_tool_and_keeps_the_state(run: Callable[...,
     run(main)
 
 
+async def cancelled_once_it_runs(box: AsyncSandbox, source: FakeSource) -> bool:
+    """Run a cell in a scope that is cancelled when the worker serves it; whether the cell saw the cancellation."""
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                while not source.leased[0].served:
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+
+            group.start_soon(cancel)
+            await box.run("...")
+    return scope.cancelled_caught
+
+
+@pytest.mark.usefixtures("patient")
 def test_cancelling_the_task_interrupts_the_guest_and_the_sandbox_lives(
     run: Callable[..., object], source: FakeSource
 ) -> None:
     async def main() -> None:
         source.scripts = (loop_in_python, answer("alive"))
         async with runtime_of(source) as runtime, runtime.sandbox() as box:
-            with anyio.move_on_after(0.02) as scope:
-                await box.run("while True: pass")
-            assert scope.cancelled_caught
+            assert await cancelled_once_it_runs(box, source)
             assert source.leased[0].interrupts == 1
             assert (await box.run("1")).value == "alive"
 
     run(main)
 
 
-def test_cancelling_the_task_kills_a_guest_that_is_deaf_to_it(
-    run: Callable[..., object], source: FakeSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(execution, "INTERRUPT_GRACE_S", 0.01)
-
+@pytest.mark.usefixtures("short_graces")
+def test_cancelling_the_task_kills_a_guest_that_is_deaf_to_it(run: Callable[..., object], source: FakeSource) -> None:
     async def main() -> None:
         source.scripts = (loop_in_c,)
         async with runtime_of(source) as runtime, runtime.sandbox() as box:
-            with anyio.move_on_after(0.02):
-                await box.run("...")
+            assert await cancelled_once_it_runs(box, source)
             assert source.leased[0].gone.is_set()
             with pytest.raises(SandboxClosed, match="cancelled"):
                 await box.run("1")

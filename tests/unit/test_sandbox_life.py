@@ -141,7 +141,7 @@ def script(cell: FakeCell) -> None:
 runtime = Runtime(sources={"process": FakeSource(script)})
 box = runtime.sandbox(tools=[hang])
 try:
-    box.run("hang()", deadline_s=0.01)
+    box.run("hang()", deadline_s=0.3)
 except TimedOut as exc:
     print("timed out", exc.state_kept)
 """
