@@ -153,7 +153,7 @@ def test_an_answer_that_no_check_has_passed_is_never_the_output(runtime: Runtime
         await anyio.sleep_forever()
         return True
 
-    result = code_agent(runtime, GOOD, final_answer_checks=[never]).run("x", deadline_s=0.1)
+    result = code_agent(runtime, GOOD, final_answer_checks=[never]).run("x", deadline_s=1)
     assert (result.output, result.stop_reason) == (None, "timeout")
     assert not result.steps[0].is_final
 

@@ -265,7 +265,7 @@ def test_a_tracer_hears_of_each_beginning_and_end(runtime: Runtime) -> None:
 
 def test_each_end_comes_also_when_a_run_is_cut_short(runtime: Runtime) -> None:
     tracer = Recorder()
-    code_agent(runtime, block("loop"), tracer=tracer).run("Add.", deadline_s=0.1)
+    code_agent(runtime, block("loop"), tracer=tracer).run("Add.", deadline_s=1)
     assert tracer.open == 0
     assert ("/cell!", "python", 1) in tracer.log
     code_agent(runtime, tracer=tracer)

@@ -95,7 +95,7 @@ def test_steps_run_out(runtime: Runtime) -> None:
 
 
 def test_the_deadline_of_a_run_ends_a_cell_and_keeps_what_there_was(runtime: Runtime, source: FakeSource) -> None:
-    result = agent_for(runtime, block('print "x"'), block("loop")).run("Add.", deadline_s=0.1)
+    result = agent_for(runtime, block('print "x"'), block("loop")).run("Add.", deadline_s=1)
     assert (result.stop_reason, len(result.steps)) == ("timeout", 2)
     assert result.steps[1].error == StepError(type="Stopped", message="the run ended: timeout")
     assert source.leased[0].closed
@@ -109,7 +109,7 @@ def test_the_deadline_of_a_run_ends_a_model_that_does_not_answer(runtime: Runtim
             await anyio.sleep_forever()
             raise AssertionError
 
-    result = CodeAgent([], Slow(), runtime=runtime).run("Add.", deadline_s=0.05)
+    result = CodeAgent([], Slow(), runtime=runtime).run("Add.", deadline_s=1)
     assert (result.stop_reason, result.steps, result.usage_complete) == ("timeout", (), False)
 
 
