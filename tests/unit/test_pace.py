@@ -191,8 +191,8 @@ def test_starts_pause_beside_others_and_come_to_their_turn_by_themselves() -> No
         assert not pressing(runtime)
         for number in range(PRESSES_AFTER + 1):
             assert not pressing(runtime), number
-            worn_out(runtime)
             started = time.monotonic()
+            worn_out(runtime)
             runtime.sandbox(tenant="acme").close()
             assert time.monotonic() - started > PAUSE_S / 2
         assert pressing(runtime)

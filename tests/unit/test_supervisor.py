@@ -74,9 +74,9 @@ def test_a_second_watch_moves_the_deadline(supervisor: Supervisor) -> None:
 
 def test_a_forgotten_item_is_never_due(supervisor: Supervisor) -> None:
     forgotten, marker = Steps(), Steps()
-    supervisor.watch(forgotten, time.monotonic() + 0.01)
+    supervisor.watch(forgotten, time.monotonic() + 0.3)
     supervisor.forget(forgotten)
-    supervisor.watch(marker, time.monotonic() + 0.03)
+    supervisor.watch(marker, time.monotonic() + 0.4)
     assert marker.over.wait(BOUND_S)
     assert not forgotten.at
 

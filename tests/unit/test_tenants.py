@@ -104,11 +104,17 @@ def test_a_deadline_ends_the_wait_too_and_nothing_ran() -> None:
 
 
 def test_a_runaway_frees_its_place_at_its_deadline() -> None:
-    source = FakeSource(loop_in_python)
+    entered = threading.Event()
+
+    def runaway(cell: FakeCell) -> None:
+        entered.set()
+        loop_in_python(cell)
+
+    source = FakeSource(runaway)
     with runtime_of(source) as runtime:
         first, second = runtime.sandbox(tenant="acme"), runtime.sandbox(tenant="acme")
-        running = InBackground(lambda: first.run("1", deadline_s=0.05))
-        wait_for(lambda: runtime.tenants()["acme"].running_cells == 1)
+        running = InBackground(lambda: first.run("1", deadline_s=0.5))
+        assert entered.wait(BOUND_S)
         source.leased[1]._scripts = (answer(2),)  # a fake of ours
         assert second.run("2").value == 2
         assert isinstance(running.join().error, TimedOut)
@@ -177,6 +183,7 @@ def test_a_cell_does_not_count_while_a_tool_works_for_it() -> None:
         assert runtime.tenants() == {"acme": TenantUse(2, 0, 0)}
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_cell_past_its_deadline_hears_of_it_even_when_no_place_is_free() -> None:
     entered = threading.Event()
 
@@ -202,7 +209,7 @@ def test_a_cell_past_its_deadline_hears_of_it_even_when_no_place_is_free() -> No
         source.scripts = (block,)
         other = runtime.sandbox(tenant="acme")
         with pytest.raises(TimedOut) as caught:
-            box.run("x", deadline_s=0.3)
+            box.run("x", deadline_s=1)  # the other cell has its place before
         assert caught.value.state_kept
         other.interrupt()
         assert blocker[0].join().error is None
