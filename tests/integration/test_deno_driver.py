@@ -123,6 +123,7 @@ def test_a_worker_has_its_channels_and_nothing_of_its_host(runtime: Runtime) -> 
         assert "unlimited" not in data
 
 
+@pytest.mark.usefixtures("patient")
 def test_interrupts_from_many_threads_hit_the_cell_that_runs_and_no_later_one(runtime: Runtime) -> None:
     with runtime.sandbox(limits=Limits(wall_s=BOUND_S)) as box:
         for _ in range(20):

@@ -160,21 +160,22 @@ def test_a_memory_error_that_ends_the_cell_is_told_too(runtime: Runtime, place: 
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 @sampled
 def test_wall_s_over_raises_and_well_under_does_not(runtime: Runtime, place: str) -> None:
-    with sandbox(runtime, place, wall_s=2) as box:
+    with sandbox(runtime, place, wall_s=5) as box:
         assert box.run("import time; time.sleep(0.2); 'slept'").value == "slept"
         with pytest.raises(TimedOut) as caught:
-            box.run("print('here'); time.sleep(60)", deadline_s=0.3)
-        assert (caught.value.limit, caught.value.allowed, caught.value.state_kept) == ("wall_s", 0.3, True)
-        assert 0.3 <= caught.value.used < 5
+            box.run("print('here'); time.sleep(60)", deadline_s=1)
+        assert (caught.value.limit, caught.value.allowed, caught.value.state_kept) == ("wall_s", 1, True)
+        assert 1 <= caught.value.used < 6
         assert caught.value.cell is not None
         assert caught.value.cell.stdout == "here\n"
 
 
 def test_wall_s_raises_although_the_guest_swallows_the_interrupt(runtime: Runtime, place: str) -> None:
     deaf = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
-    with sandbox(runtime, place, wall_s=0.3) as box:
+    with sandbox(runtime, place, wall_s=1) as box:
         with pytest.raises(TimedOut) as caught:
             box.run(deaf)
         assert not caught.value.state_kept

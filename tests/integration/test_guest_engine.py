@@ -54,6 +54,7 @@ def box(runtime: Runtime, place: str) -> Iterator[Sandbox]:
         yield made
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     "code",
     [

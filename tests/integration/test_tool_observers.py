@@ -87,6 +87,7 @@ def test_hooks_decide_in_an_async_sandbox(backend: Literal["asyncio", "trio"]) -
     check(anyio.run(run, backend=backend), events)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("place", params(sampled=False))
 def test_the_deadline_of_the_cell_ends_a_wait_for_approval(place: str) -> None:
     async def never(request: ToolRequest) -> bool:
@@ -97,7 +98,7 @@ def test_the_deadline_of_the_cell_ends_a_wait_for_approval(place: str) -> None:
     with Sandbox(tools=[double, double_later], **where(place)) as box:
         for code in ("double(2)", "await double.aio(2)", "double_later(2)", "await double_later.aio(2)"):
             with pytest.raises(TimedOut) as caught:
-                box.run(code, deadline_s=0.3, on_tool=ToolObserver(approve=never, on_event=events.append))
+                box.run(code, deadline_s=0.6, on_tool=ToolObserver(approve=never, on_event=events.append))
             assert caught.value.state_kept
         assert box.run("double(1)").value == 2
     assert [type(event).__name__ for event in events] == ["ToolStarted", "ToolFinished"] * 4

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.wasmtime
 BOUND_S = 30.0
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_spawned_worker_runs_cells_tools_and_the_kill_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[WorkerSpawner] = []
 

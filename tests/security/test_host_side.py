@@ -223,6 +223,7 @@ def test_no_text_of_a_guest_is_obeyed_by_the_agent_that_reads_it() -> None:
 @pytest.mark.guarantee("G36")
 @pytest.mark.skipif(sys.platform != "linux", reason="process ids of workers are read from their links")
 @pytest.mark.guarantee("G42")
+@pytest.mark.usefixtures("patient")
 def test_no_worker_ever_serves_a_second_sandbox() -> None:
     owners: dict[tuple[int, bytes], int] = {}
     with Runtime(warm_workers=2) as runtime:
