@@ -13,6 +13,7 @@ import signal
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,7 @@ SAMPLE_EVERY_S = 0.5
 END_S = 120.0
 """For the last cells of all threads."""
 CLOSE_S = 10.0
-"""For the runtime's threads to be gone."""
+"""For the runtime's threads to be gone, and what they held."""
 WARM_UP_SHARE = 0.1
 """Of the run: what is loaded on first use is not growth."""
 GROWTH_MB = 8.0
@@ -91,23 +92,27 @@ def soak(seconds: float, seed: int) -> dict[str, object]:
 
 
 def _left(before: tuple[int, int, set[int]], sandboxes: int) -> dict[str, int]:
-    """What is still there after the runtime was closed. Its threads are told to end and not waited for: a moment.
+    """What is still there after the runtime was closed. Its threads are told to end and not waited for, and with them
+    go descriptors and processes: a moment.
 
     Processes of others in this process, such as a runtime of another test, were there before.
     """
-    _await_threads(before[1])
-    return {
-        "sandboxes open": sandboxes,
-        "descriptors": open_descriptors() - before[0],
-        "threads": max(0, threading.active_count() - before[1]),
-        "child processes": len(set(_descendants(os.getpid())) - before[2]),
-    }
+
+    def beyond() -> dict[str, int]:
+        return {
+            "descriptors": open_descriptors() - before[0],
+            "threads": max(0, threading.active_count() - before[1]),
+            "child processes": len(set(_descendants(os.getpid())) - before[2]),
+        }
+
+    _settle(lambda: max(beyond().values()) <= 0)
+    return {"sandboxes open": sandboxes, **beyond()}
 
 
-def _await_threads(number: int) -> None:
-    """Until there are no more than this many, for a bounded time."""
+def _settle(done: Callable[[], bool]) -> None:
+    """Until it is so, for a bounded time."""
     give_up_at = time.monotonic() + CLOSE_S
-    while threading.active_count() > number and time.monotonic() < give_up_at:
+    while not done() and time.monotonic() < give_up_at:
         threading.Event().wait(0.05)
 
 
@@ -116,7 +121,7 @@ def _first_use() -> None:
     threads = threading.active_count()
     with Runtime() as runtime, runtime.sandbox(tools=[double], tenant="first") as box:
         box.run("double(21)")
-    _await_threads(threads)
+    _settle(lambda: threading.active_count() <= threads)
 
 
 def _threads(tenants: list[Tenant], seed: int, stop: threading.Event) -> list[threading.Thread]:

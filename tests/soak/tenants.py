@@ -89,7 +89,8 @@ class Tenant:
     def _good_cell(self, live: Live, number: int, rng: random.Random, runs: Counter[int]) -> bool:
         """False when the sandbox is gone."""
         wanted = good_cell(number, self.secret, rng)
-        killed_before = live.killed
+        with live.gate:  # else the killer may have set it and not yet sent the signal
+            killed_before = live.killed
         self._book.count("good cells begun")
         started = time.monotonic()
         try:
