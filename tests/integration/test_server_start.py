@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from pathlib import Path
@@ -24,10 +25,11 @@ def started(runtime: Runtime) -> StartingServer:
 
 def children() -> set[int]:
     """Processes that this one has started and not reaped, from whichever thread."""
-    found = (
-        task.joinpath("children").read_text(encoding="ascii").split() for task in Path("/proc/self/task").iterdir()
-    )
-    return {int(pid) for line in found for pid in line}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            found.update(map(int, task.joinpath("children").read_text(encoding="ascii").split()))
+    return found
 
 
 def test_the_first_sandbox_gets_the_server_that_was_begun() -> None:
