@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cloche.runtime.errors import ImageError
 
@@ -26,8 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_configure() -> None:
     """Ctrl-C works in the tests and in what they start, also where the suite was started in the background, which
-    ignores it."""
+    ignores it. And no example of hypothesis has a deadline: how long one takes says nothing on a machine that does
+    other things too. The rest is as it was, which in CI is hypothesis' own profile for it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("without_deadline", settings(), deadline=None)
+    settings.load_profile("without_deadline")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

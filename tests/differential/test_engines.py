@@ -27,7 +27,6 @@ DIFFERENT_IN_3_14 = {
 pytestmark = [pytest.mark.wasmtime, pytest.mark.slow]
 checked = settings(
     max_examples=COUNT,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate, Phase.shrink],

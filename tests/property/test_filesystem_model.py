@@ -211,4 +211,4 @@ class SameAsTheHost(RuleBasedStateMachine):
 
 @pytest.mark.guarantee("G02")
 def test_file_system_behaves_like_the_hosts() -> None:
-    run_state_machine_as_test(SameAsTheHost, settings=settings(max_examples=40, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(SameAsTheHost, settings=settings(max_examples=40, stateful_step_count=40))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.fuzz.import_calls import run
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**64 - 1))
 @pytest.mark.guarantee("G16")
 def test_any_sequence_of_import_calls_is_answered_within_the_quotas(seed: int) -> None:

@@ -170,5 +170,5 @@ def wait_for_line(lane: Lane, length: int) -> None:
     raise AssertionError("it did not come into line")
 
 
-LaneMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+LaneMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 test_a_lane_neither_gives_a_place_twice_nor_loses_one = LaneMachine.TestCase

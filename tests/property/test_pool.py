@@ -154,5 +154,5 @@ class PoolMachine(RuleBasedStateMachine):
             sock.close()
 
 
-PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 test_pool_neither_leaks_nor_leases_twice = PoolMachine.TestCase

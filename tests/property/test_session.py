@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.runtime.cell import Cell
@@ -164,7 +164,6 @@ def check(cell: Cell | None, *, over: bool) -> None:
     repr(cell)
 
 
-@settings(deadline=None)
 @given(st.lists(FRAMES, max_size=25))
 def test_any_frames_in_any_order_give_a_cell_or_a_protocol_error(frames: list[Sent]) -> None:
     session = begun()
@@ -214,7 +213,6 @@ def test_arbitrary_bytes_are_a_protocol_error(frames: list[bytes]) -> None:
         raise AssertionError("these bytes are no frame")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text(max_size=20)), max_size=20), st.data())
 def test_text_under_the_cap_arrives_as_it_was_whatever_the_frames(
     printed: list[tuple[str, str]], data: st.DataObject

@@ -94,5 +94,5 @@ class TenantMachine(RuleBasedStateMachine):
         assert self.runtime.tenants() == {}
 
 
-TenantMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TenantMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20)
 test_no_cap_of_a_tenant_is_passed_and_nothing_is_left_on_an_account = TenantMachine.TestCase

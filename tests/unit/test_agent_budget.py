@@ -118,11 +118,11 @@ class Ledgers(RuleBasedStateMachine):
         assert all(ledger.held["tokens"] == 0 for ledger in self.all)
 
 
-Ledgers.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Ledgers.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestLedgers = Ledgers.TestCase
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     asks=st.lists(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), max_size=12), min_size=2, max_size=5),
     cap=st.integers(1, 300),

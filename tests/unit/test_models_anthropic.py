@@ -279,7 +279,7 @@ def test_events_of_later_versions_are_passed_over() -> None:
     assert found.text == "x"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 50), max_size=60))
 def test_a_reply_is_the_same_however_its_bytes_are_cut(cuts: list[int]) -> None:
     said = [wire.start(), *wire.text_block(0, "日", "本"), *wire.tool_block(1, "f", '{"n": ', '"é"}'), *wire.end()]

@@ -160,7 +160,7 @@ def test_a_connection_is_kept_after_a_stream() -> None:
     assert (len(server.requests), server.connections) == (3, 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 60), max_size=40), st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4))
 def test_a_reply_is_the_same_however_its_bytes_are_cut(cuts: list[int], texts: list[str]) -> None:
     whole = events(*map(chunk, texts), chunk(tool_calls=[call_part(0, '{"a": "é"}', name="f", call_id="c")]))
