@@ -119,12 +119,14 @@ def read_signature(function: Callable[..., object], tool: str) -> inspect.Signat
     """The signature as the guest may use it: what a `functools.partial` has bound by name is the host's and not in it.
 
     Raises:
-        ConfigError: there is no signature to read.
+        ConfigError: there is no signature to read, or it is a method's without its object.
     """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as exc:
         raise ConfigError(f"tool {tool!r}: {first_line(exc)}") from exc
+    if inspect.isfunction(function) and next(iter(signature.parameters), None) == "self":
+        raise ConfigError(f"tool {tool!r}: a method needs its object; give the bound one, tool(obj.{tool})")
     bound: set[str] = set()
     inner: object = function
     while isinstance(inner, functools.partial):

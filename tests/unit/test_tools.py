@@ -286,3 +286,13 @@ def take_node(node: Node) -> None: ...
 def test_an_argument_too_many_is_counted() -> None:
     with pytest.raises(BadArguments, match=r"get_price\(\): argument 3: Unexpected positional argument"):
         get_price.bind(("tea", 1, 2), {})
+
+
+def test_a_method_is_a_tool_together_with_its_object_only() -> None:
+    class Shop:
+        def price(self, item: str) -> float:
+            return float(len(item))
+
+    with pytest.raises(ConfigError, match=r"give the bound one, tool\(obj\.price\)"):
+        tool(Shop.price)
+    assert tool(Shop().price).signature == "(item: str) -> float"
