@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ..runtime.errors import ConfigError
 from ..runtime.tools import Tool
-from .hooks import takes_run
+from .hooks import check_parameters, takes_run
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .state import RunState
 
 AnswerCheck = Callable[..., "Awaitable[object] | object"]
-"""`check(answer)`, or `check(answer, run)` to see the `RunState`. True or None: good. False, a text that says why not,
-a ValueError or an AssertionError: the model is told, and goes on."""
+"""`check(answer)`, or `check(answer, run)` to see the `RunState`; parameters with a default keep it. True or None:
+good. False, a text that says why not, a ValueError or an AssertionError: the model is told, and goes on."""
 
 MAX_REASON_CHARS: Final = 2000
 
@@ -155,9 +155,10 @@ async def _asked(check: AnswerCheck, value: object, run: RunState) -> str | None
 def checked_checks(checks: Sequence[AnswerCheck]) -> tuple[AnswerCheck, ...]:
     """
     Raises:
-        ConfigError: one of them cannot be called.
+        ConfigError: one of them cannot be called as an `AnswerCheck` is.
     """
     for check in checks:
         if not callable(check):
             raise ConfigError(f"final_answer_checks holds functions, not {check!r:.100}")
+        check_parameters(check, "final_answer_checks", "answer")
     return tuple(checks)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from ..runtime.errors import ConfigError
-from .hooks import takes_run
+from .hooks import check_parameters, takes_run
 from .result import ActionStep, AnyStep, FinalAnswerStep, PlanningStep, TaskStep
 
 if TYPE_CHECKING:
@@ -47,4 +47,6 @@ async def tell(run: RunState, step: AnyStep) -> None:
 def _checked(entry: object) -> StepCallback:
     if not callable(entry):
         raise ConfigError(f"step_callbacks holds functions, not {entry!r:.100}")
-    return cast("StepCallback", entry)
+    callback = cast("StepCallback", entry)
+    check_parameters(callback, "step_callbacks", "step")
+    return callback

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from ..runtime.errors import ConfigError
+
 if TYPE_CHECKING:
     from ..runtime.cell import Cell
     from .messages import Message, ModelReply
@@ -100,9 +102,35 @@ def overridden(hooks: Sequence[Hooks], name: str) -> tuple[Hooks, ...]:
 
 
 def takes_run(function: Callable[..., object]) -> bool:
-    """Whether a check or callback has a second parameter, for the `RunState`."""
+    """Whether a check or callback needs a second argument, the `RunState`.
+
+    A second parameter with a default is the function's own (`lambda answer, low=low: ...`), so it is left alone.
+    """
+    return len(_needed(function)) >= 2
+
+
+def check_parameters(function: Callable[..., object], option: str, first: str) -> None:
+    """
+    Raises:
+        ConfigError: the function cannot be called with the answer or step alone, nor with the `RunState` beside it.
+    """
+    count = 2 if takes_run(function) else 1
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError as exc:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ConfigError(
+            f"{option}: {name!r} cannot be called ({exc}); write {name}({first}), or {name}({first}, run) to see the "
+            "RunState, where `run.spec`, `run.steps` and `run.messages` are"
+        ) from None
+    except ValueError:  # some builtins have none to show
+        return
+
+
+def _needed(function: Callable[..., object]) -> list[inspect.Parameter]:
+    """The positional parameters without a default; none where Python does not know."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some builtins have none to show
-        return False
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) >= 2
+    except (TypeError, ValueError):
+        return []
+    return [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FINAL_ANSWER: Final = "final_answer"
 
 StepCallback = Callable[..., Awaitable[object] | object]
-"""`callback(step)`, or `callback(step, run)` to see the `RunState`."""
+"""`callback(step)`, or `callback(step, run)` to see the `RunState`; parameters with a default keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

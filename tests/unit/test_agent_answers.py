@@ -142,6 +142,27 @@ def test_a_failed_assertion_in_a_check_is_its_verdict_and_another_error_is_the_c
         code_agent(runtime, GOOD, final_answer_checks=[broken]).run("x")
 
 
+def test_a_second_parameter_with_a_default_is_the_checks_own(runtime: Runtime) -> None:
+    seen: list[object] = []
+
+    def above(answer: int, low: int = 3) -> bool:
+        seen.append(low)
+        return answer > low
+
+    code_agent(runtime, block("final_answer 4"), final_answer_checks=[above]).run("x")
+    assert seen == [3]
+
+
+def test_a_check_with_a_signature_of_another_kind_is_refused_when_the_agent_is_made() -> None:
+    def smolagents(answer: object, memory: object, agent: object) -> bool:
+        return True
+
+    with pytest.raises(ConfigError, match=r"'smolagents' cannot be called .*'agent'.*write smolagents\(answer\), or "):
+        tool_agent(final_answer_checks=[smolagents])
+    with pytest.raises(ConfigError, match="final_answer_checks: '<lambda>' cannot be called"):
+        tool_agent(final_answer_checks=[lambda: True])
+
+
 def test_checks_get_the_answer_in_its_type(runtime: Runtime) -> None:
     seen: list[object] = []
     code_agent(runtime, GOOD, output_type=Report, final_answer_checks=[seen.append]).run("x")

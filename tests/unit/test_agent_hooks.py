@@ -184,6 +184,16 @@ def test_callbacks_are_told_each_action_step(runtime: Runtime) -> None:
     assert seen == [1, 100, 2, 200]
 
 
+def test_a_second_parameter_with_a_default_is_the_callbacks_own(runtime: Runtime) -> None:
+    seen: list[object] = []
+
+    def note(step: ActionStep, label: str = "step") -> None:
+        seen.append(label)
+
+    code_agent(runtime, DONE, step_callbacks=[note]).run("Add.")
+    assert seen == ["step"]
+
+
 def test_a_mapping_of_callbacks_names_the_classes_of_steps(runtime: Runtime) -> None:
     seen: list[object] = []
 
@@ -198,7 +208,7 @@ def test_a_mapping_of_callbacks_names_the_classes_of_steps(runtime: Runtime) -> 
     assert seen == ["Add.", 5]
 
 
-@pytest.mark.parametrize("given", [[1], {str: print}, {ActionStep: [1]}])
+@pytest.mark.parametrize("given", [[1], {str: print}, {ActionStep: [1]}, [lambda: None]])
 def test_callbacks_are_checked_when_the_agent_is_made(runtime: Runtime, given: object) -> None:
     with pytest.raises(ConfigError, match="step_callbacks"):
         code_agent(runtime, step_callbacks=given)
