@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from ..runtime.cell import Cell
 from ..runtime.errors import ClocheError, LimitExceeded, TimedOut
+from ..runtime.tool_outcome import HIDDEN
 
 MAX_LINE_CHARS: Final = 200
 """Of a quoted line of code."""
@@ -27,10 +28,20 @@ _HINTS: Final = {
     "ModuleNotFoundError": "Only the standard library can be imported; nothing can be installed.",
     "MemoryError": "The code needs too much memory. Work in smaller pieces.",
     "RecursionError": "Use a loop.",
-    "ToolError": "The function refused these arguments. Read its message and its docstring.",
     "CannotCross": "Pass plain data: numbers, strings, lists, dicts, dates.",
     "KeyboardInterrupt": "The code was stopped.",
 }
+_REFUSED: Final = "The function refused these arguments. Read its message and its docstring."
+_TOOL_HINTS: Final = {
+    "InvalidArguments": _REFUSED,
+    "ValueError": _REFUSED,
+    "InvalidResult": "The function is at fault, not the arguments. Do without it.",
+    "CannotCross": "The function is at fault, not the arguments. Do without it.",
+    "ToolDenied": "The call was not allowed. Do without it.",
+}
+"""By the kind that a ToolError's message begins with. Other kinds speak for themselves: with a hint about arguments the
+model tries others while a service is down."""
+_TOOL_FAILED: Final = "The function failed. Other arguments may not help; do without it if it fails again."
 NAMES_CODE: Final = (
     "{n: type(v).__name__ + (f' of length {len(v)}' if isinstance(v, (str, list, tuple, dict, set)) else '') "
     "for n, v in tuple(globals().items()) "
@@ -155,6 +166,9 @@ def _error_parts(cell: Cell, code: str, packages: Sequence[str]) -> list[str]:
         parts.insert(0, f"Error in line {error.line}: {line}")
     if name == "ModuleNotFoundError" and packages:
         parts.append(f"Only the standard library, {', '.join(packages)} can be imported; nothing can be installed.")
+    elif name == "ToolError":
+        hint = _TOOL_FAILED if HIDDEN in error.message else _TOOL_HINTS.get(error.message.partition(":")[0])
+        parts += [hint] if hint else []
     elif name in _HINTS:
         parts.append(_HINTS[name])
     return parts

@@ -19,7 +19,8 @@ MAX_MESSAGE = 2000
 """Characters of a tool's error message that the guest sees."""
 SHOWN = (ToolError, ValueError, TypeError, LookupError, ArithmeticError)
 """Exceptions whose message is about the arguments and passes on."""
-_HIDDEN = "the tool failed; its message stays on the host (a tool raises ToolError to pass one on)"
+HIDDEN = "the tool failed; its message stays on the host (a tool raises ToolError to pass one on)"
+"""Told in place of the message of every other exception."""
 _ERROR_LIMITS = ValueLimits(size=64 * 1024)
 
 
@@ -89,7 +90,7 @@ def refusal(exc: BaseException) -> Refused:
 def message_of(exc: BaseException) -> str:
     """The message of a tool's exception, or a sentence in its place."""
     if not isinstance(exc, SHOWN):
-        return _HIDDEN
+        return HIDDEN
     try:
         text = _explained(exc) or str(exc)
     except Exception:  # noqa: BLE001  # tool dispatch: a __str__ of the tool's author

@@ -8,6 +8,7 @@ from cloche.agents.observation import observe, observe_loss, observe_no_code, sh
 from cloche.runtime.cell import Artifact, Cell, Usage
 from cloche.runtime.errors import ClocheError, OutOfMemory, TimedOut, WorkerCrashed
 from cloche.runtime.protocol import GuestError
+from cloche.runtime.tool_outcome import message_of
 
 GO_ON = (
     "If this answers the task, reply with a ```python block that calls final_answer(...). "
@@ -67,11 +68,33 @@ def test_output_before_the_error_is_shown_first() -> None:
     [
         ("SyntaxError", "The block was not run."),
         ("ModuleNotFoundError", "Only the standard library can be imported; nothing can be installed."),
-        ("_cloche.tools.ToolError", "The function refused these arguments. Read its message and its docstring."),
     ],
 )
 def test_common_errors_come_with_a_hint(kind: str, hint: str) -> None:
     assert tell(failed(kind, "m")) == [f"{kind.rpartition('.')[2]}: m", hint, REPAIR]
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        (
+            "InvalidArguments: f(): x: Input should be a valid integer",
+            ["The function refused these arguments. Read its message and its docstring."],
+        ),
+        ("InvalidResult: f() gave a result ...", ["The function is at fault, not the arguments. Do without it."]),
+        ("ToolDenied: not today", ["The call was not allowed. Do without it."]),
+        (
+            message_of(OSError("secret")),
+            ["The function failed. Other arguments may not help; do without it if it fails again."],
+        ),
+        ("LimitExceeded: f did not answer within 1 s", []),
+        ("ValueError: no city", ["The function refused these arguments. Read its message and its docstring."]),
+        ("KeyError: 'gold'", []),
+        ("the service is down until 5 pm", []),
+    ],
+)
+def test_the_hint_about_a_failed_tool_is_the_one_for_its_kind(message: str, hint: list[str]) -> None:
+    assert tell(failed("_cloche.tools.ToolError", message)) == [f"ToolError: {message}", *hint, REPAIR]
 
 
 def test_long_output_keeps_head_and_tail_and_says_what_is_missing() -> None:
