@@ -24,6 +24,7 @@ from .loop import Run
 from .managed import ManagedAgent, managed_tools
 from .messages import Image, Message
 from .model import Model
+from .option_checks import stop_sequences
 from .prompts.templates import Prompts, preview_of
 from .result import AnyStep, RunResult
 from .spec import FINAL_ANSWER, AgentSpec, StepCallback, TaskSpec
@@ -277,7 +278,7 @@ def common_spec(
         "tools": tuple(table.values()),
         "max_steps": at_least(1, options.get("max_steps", MAX_STEPS), "max_steps"),
         "observation_chars": at_least(200, options.get("observation_chars", OBSERVATION_CHARS), "observation_chars"),
-        "stop": tuple(options.get("stop", ())),
+        "stop": stop_sequences(options.get("stop", ())),
         "planning_interval": None if interval is None else at_least(1, interval, "planning_interval"),
         "output": output,
         "checks": checked_checks(options.get("final_answer_checks", ())),
