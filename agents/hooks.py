@@ -1,7 +1,8 @@
 """Hooks: code of the host's that sees, edits or vetoes what an agent is about to do.
 
-The rule: a hook returns None to leave things as they are, a value to put in their place, or raises `Veto`. Hooks of an
-agent are called in order, each with what the one before left; before a tool or a cell runs, the last word is theirs.
+The rule: a hook returns None to leave things as they are, a value to put in their place, or raises `Veto`. `after_tool`
+alone is different: what it returns is the result, None too, because None may be a tool's result. Hooks of an agent are
+called in order, each with what the one before left; before a tool or a cell runs, the last word is theirs.
 """
 
 from __future__ import annotations
@@ -87,7 +88,11 @@ class Hooks:
         return None
 
     def after_tool(self, call: HookedToolCall, result: object) -> object:
-        """Must return the result that the code gets, or an awaitable of it: `result`, or something in its place."""
+        """Must return the result that the code gets, or an awaitable of it: `result`, or something in its place.
+
+        A method that only looks ends with `return result`. Without it the code gets None (an error, if the tool's
+        return annotation allows no None).
+        """
         return result
 
 

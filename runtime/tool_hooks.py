@@ -65,7 +65,8 @@ Decision = Allow | Deny | Edited
 Before = Callable[[ToolRequest], "Decision | bool | None | Awaitable[Decision | bool | None]"]
 """True and False mean `Allow()` and `Deny("not approved")`."""
 After = Callable[[ToolRequest, object], object]
-"""The result that goes on, or an awaitable of it."""
+"""The result that goes on, or an awaitable of it. None is a result too: a function that only looks returns its second
+argument."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,8 @@ class ToolObserver:
     """Asked, after `before`, for calls of tools whose `requires_approval` says so. Without it they are denied. Only
     `True`, `Allow()` or `Edited(...)` lets a call pass."""
     after: After | None = None
-    """Gets the checked result and gives the one that goes on, which is checked again if it is another object."""
+    """Gets the checked result and gives the one that goes on, which is checked again if it is another object. It must
+    `return` that; None becomes the result."""
     context: object = None
     """Anything; hooks find it in the request."""
 

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "Sub-agents": ([py("final_answer(pricer(task='Price of tea?'))")], "3.5 2\n"),
     "Hooks, approvals, callbacks": (
         [py("import urllib.request"), py("order('gold')"), py("final_answer(order('tea'))")],
-        "['Veto', 'ToolError', None] tea is on its way\n",
+        "seen: order tea is on its way\n['Veto', 'ToolError', None] tea is on its way\n",
     ),
     "The sandbox": ([py("final_answer(len(open('/tmp/data.csv').read().split(',')))")], "3 2\n"),
     "Watching from outside": ([py("final_answer(get_price('tea'))")], "3.5\n"),

@@ -10,8 +10,10 @@ import pytest
 from tests.support.agent_worker import block, serve
 from tests.support.agents import calls, code_agent, fake_runtime, tool_agent
 
+from cloche.agents.code_agent import CodeAgent
 from cloche.agents.hooks import CellCall, HookedToolCall, Hooks, ModelCall, Veto
 from cloche.agents.messages import Message, ModelReply
+from cloche.agents.models.scripted import ScriptedModel
 from cloche.agents.result import ActionStep, FinalAnswerStep, StepError, TaskStep
 from cloche.agents.state import RunState
 from cloche.agents.tracing import End, Operation, Outcome
@@ -139,6 +141,31 @@ def test_hooks_edit_arguments_and_results_of_tools(runtime: Runtime) -> None:
         {"item": "tea"},
         result.run_id,
     )
+
+
+def test_what_after_tool_returns_is_the_result_also_none(runtime: Runtime) -> None:
+    class Looks(Hooks):
+        def after_tool(self, call: HookedToolCall, result: object) -> object:
+            return result
+
+    class Forgets(Hooks):
+        def after_tool(self, call: HookedToolCall, result: object) -> object:
+            return None
+
+    def note(text: str) -> str | None:
+        """Keeps a text."""
+        return text
+
+    for hooks, told in ((Looks(), "kept"), (Forgets(), "None")):
+        agent = CodeAgent(
+            [note],
+            ScriptedModel([block('ask_tool ["note", "kept"]'), DONE]),
+            runtime=runtime,
+            hooks=[hooks],
+        )
+        assert told in agent.run("Add.").steps[0].observation
+    result = code_agent(runtime, TEA, DONE, hooks=[Forgets()]).run("Add.")
+    assert "InvalidResult" in result.steps[0].observation
 
 
 def test_a_vetoed_tool_call_is_an_error_in_the_code_and_costs_nothing(runtime: Runtime) -> None:
