@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Final, TypedDict
 
 from ..runtime.errors import ConfigError
 from ..runtime.runtime_core import core_of
@@ -115,7 +115,8 @@ class Runnable(ABC):
 
         Args:
             task: what to do, for the model.
-            inputs: values to set as variables in the sandbox; the model sees a short preview of each.
+            inputs: values to set as variables in the sandbox; the model sees a short preview of each. A
+                `ToolCallingAgent` has no sandbox: its model is shown them in full, up to 20,000 characters in all.
             options: see `RunOptions`.
 
         Raises:
@@ -157,6 +158,8 @@ class Agent(Runnable):
 
     spec: AgentSpec
     """All options, checked."""
+    _shows_inputs_in_full: ClassVar[bool] = False
+    """Whether the prompt has the values of inputs, not previews of what is in the sandbox."""
 
     def __init__(self, spec: AgentSpec, budget: Budget | None, runtime: Runtime | AsyncRuntime | None) -> None:
         self.spec = spec
@@ -231,7 +234,7 @@ class Agent(Runnable):
             raise ConfigError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
         steps = options.get("max_steps")
         images = tuple(options.get("images", ()))
-        text = self.prompts.render_task(task=task, inputs=given)
+        text = self.prompts.render_task(task=task, inputs=given, full=self._shows_inputs_in_full)
         return TaskSpec(
             spec=self.spec,
             task=task,

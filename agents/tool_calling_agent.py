@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class ToolCallingAgent(Agent):
     """An agent that solves a task by calling tools, several at once where the model asks for it."""
 
+    _shows_inputs_in_full = True
+
     def __init__(
         self,
         tools: Iterable[Tool | Callable[..., object]],

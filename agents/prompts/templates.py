@@ -7,6 +7,7 @@ in Jinja's sandboxed environment and get strings and lists of strings only.
 from __future__ import annotations
 
 import hashlib
+import json
 import reprlib
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ _ENVIRONMENT: Final = ImmutableSandboxedEnvironment(
 )
 _PREVIEW_ITEMS: Final = 6
 _PREVIEW_CHARS: Final = 400
+INPUT_CHARS: Final = 20_000
+"""Of all inputs of a run that are shown in full: about 5000 tokens, a long page or a table of some hundred rows. More
+is the work of a tool or of code: each request of the run sends it again."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Prompts:
     system: str = field(repr=False)
     """Source of the system prompt. Gets `stubs`, `packages` (lists of strings), `instructions` (a string or None)."""
     task: str = field(repr=False)
-    """Source of the first user message. Gets `task` and `inputs` (items with `name`, `type`, `preview`)."""
+    """Source of the first user message. Gets `task` and `inputs` (items with `name`, `type`, `preview`). `preview` is
+    the whole value for a `ToolCallingAgent`, as JSON where it can be; it has no other way to it."""
     plan: str | None = field(default=None, repr=False)
     """Source of the request for a plan. Gets `first` (a bool) and `remaining_steps` (a number). None here and below:
     the one that ships with the package."""
@@ -55,9 +60,21 @@ class Prompts:
     def render_system(self, *, stubs: Sequence[str], packages: Sequence[str], instructions: str | None) -> str:
         return _render(self.system, stubs=list(stubs), packages=list(packages), instructions=instructions)
 
-    def render_task(self, *, task: str, inputs: Mapping[str, object]) -> str:
-        """The task, and a bounded preview of each input; the values themselves go to the sandbox, not into the text."""
-        return _render(self.task, task=task, inputs=[_describe(name, value) for name, value in inputs.items()])
+    def render_task(self, *, task: str, inputs: Mapping[str, object], full: bool = False) -> str:
+        """The task, and a bounded preview of each input; the values themselves go to the sandbox, not into the text.
+
+        With `full` the values are in the text, for models that have no sandbox.
+
+        Raises:
+            ConfigError: the values in full are too large; a template cannot be.
+        """
+        described = [_describe(name, value) for name, value in inputs.items()]
+        if full:
+            left = INPUT_CHARS
+            for entry, value in zip(described, inputs.values(), strict=True):
+                entry["preview"] = _in_full(value, left)
+                left -= len(entry["preview"])
+        return _render(self.task, task=task, inputs=described)
 
     def render_plan(self, *, first: bool, remaining_steps: int) -> str:
         return _render(self.plan or _common("plan"), first=first, remaining_steps=remaining_steps)
@@ -123,6 +140,44 @@ def _describe(name: str, value: object) -> dict[str, str]:
     if len(preview) > _PREVIEW_CHARS:
         preview = preview[:_PREVIEW_CHARS] + "..."
     return {"name": name, "type": _type_name(value), "preview": preview}
+
+
+def _in_full(value: object, max_chars: int) -> str:
+    """The value as JSON, or as Python shows it.
+
+    Raises:
+        ConfigError: it takes more characters.
+    """
+    chunks: list[str] = []
+    size = 0
+    try:
+        for chunk in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > max_chars:  # the rest may be a gigabyte
+                break
+        text = "".join(chunks)
+    except (TypeError, ValueError, RecursionError):
+        text = _not_json(value)
+    if len(text) > max_chars:
+        raise ConfigError(
+            f"the inputs take more than {INPUT_CHARS} characters, and this agent's model is shown them in full: give "
+            "the agent a tool that reads the data, or take a CodeAgent, whose code has inputs as variables"
+        )
+    return text
+
+
+def _not_json(value: object) -> str:
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return to_json(value, inf_nan_mode="strings").decode("utf-8")
+    except (PydanticSerializationError, ValueError, RecursionError):
+        pass
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # an int with more digits than Python prints, a value too deep
+        return preview_of(value)
 
 
 def _type_name(value: object) -> str:

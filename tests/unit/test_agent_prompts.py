@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
+
 import pytest
 
 from cloche.agents.code_agent import CodeAgent
@@ -68,6 +71,34 @@ def test_inputs_are_shown_as_short_previews() -> None:
     assert lines[3].startswith("- rows: list of length 1000 = [{'name': 'n0', 'value': 0}, ")
     assert lines[5] == "- count: int = 3"
     assert len(text) < 1500
+
+
+def test_inputs_in_full_are_json_where_they_can_be() -> None:
+    loop: list[object] = []
+    loop.append(loop)
+    inputs: dict[str, object] = {
+        "text": 'a "ü"\n' + "x" * 1000,
+        "rows": [{"item": "tea", "n": None}] * 20,
+        "day": date(2024, 1, 2),
+        "what": {1, 2}.union,
+        "loop": loop,
+    }
+    shown = load_prompts("tool_calling_agent").render_task(task="Sum.", inputs=inputs, full=True).split("\n")
+    lines = dict(line.removeprefix("- ").split(": ", 1) for line in shown if line.startswith("- "))
+    assert lines["text"] == 'str of length 1006 = "a \\"ü\\"\\n' + "x" * 1000 + '"'
+    assert json.loads(lines["rows"].partition(" = ")[2]) == inputs["rows"]
+    assert lines["day"] == 'date = "2024-01-02"'
+    assert "built-in method union" in lines["what"]
+    assert lines["loop"].endswith("[[...]]")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{"a": "x" * 9_999, "b": "x" * 9_999}, {"a": list(range(10_000))}, {"a": {date(2024, 1, 2): "x" * 20_000}}],
+)
+def test_inputs_in_full_have_a_cap_for_all_of_them(inputs: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="the inputs take more than 20000 characters.*a tool that reads the data"):
+        load_prompts("tool_calling_agent").render_task(task="Sum.", inputs=inputs, full=True)
 
 
 def test_without_inputs_the_task_is_all() -> None:

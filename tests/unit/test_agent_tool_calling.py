@@ -275,6 +275,24 @@ def test_one_agent_runs_many_tasks_at_once() -> None:
     assert anyio.run(main) == [str(n) for n in range(50)]
 
 
+def test_the_model_is_shown_inputs_in_full_and_too_large_ones_are_refused() -> None:
+    text = "".join(map(str, range(1000)))
+    result = tool_agent(DONE).run("Look.", inputs={"text": text})
+    assert text in result.messages[1].content
+    with pytest.raises(ConfigError, match="the inputs take more than 20000 characters"):
+        tool_agent(DONE).run("Look.", inputs={"text": text * 10})
+
+
+def test_a_sub_agent_that_calls_tools_is_shown_inputs_in_full() -> None:
+    text = "".join(map(str, range(1000)))
+    reader = tool_agent(DONE, name="reader", description="Reads.")
+    asked = [calls(("reader", {"task": "Read.", "inputs": {"text": text * times}})) for times in (1, 10)]
+    result = agent_of([], *asked, DONE, managed_agents=[reader]).run("Have it read.")
+    assert text in reader.model.requests[0][1].content  # type: ignore[attr-defined]
+    assert told(result.messages)[0] == "5"
+    assert "the inputs take more than 20000 characters" in told(result.messages)[1]
+
+
 def test_inputs_and_images_reach_the_model() -> None:
     image = Image(b"png")
     result = tool_agent(DONE).run("Look.", inputs={"rows": [1, 2]}, images=[image])
