@@ -13,13 +13,16 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import anyio
+
 from ..runtime.errors import ConfigError, SandboxBusy, SandboxClosed
 from ..runtime.runtime_core import core_of
 from .agent import Runnable, RunOptions
+from .errors import AgentError
 from .events import Emit
 from .loop import Run, add_user
 from .messages import Message
-from .result import RunResult
+from .result import RunResult, StopReason
 from .streams import MakeRun, wait_for
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ class Conversation(Runnable):
 
     @property
     def results(self) -> tuple[RunResult, ...]:
-        """The results so far, those of cancelled runs included."""
+        """The results so far. Those of runs that were cancelled, or whose stream was left, say `cancelled`."""
         return tuple(self._results)
 
     def load(self, messages: tuple[Message, ...]) -> None:
@@ -204,8 +207,16 @@ class _Turn(Run):
         """As `Run.drive`."""
         self._conversation.begin(self._history)
         result: RunResult | None = None
+        reason: StopReason = "error"
         try:
             result = await super().drive()
             return result
+        except AgentError as exc:
+            result = exc.result
+            raise
+        except anyio.get_cancelled_exc_class():
+            # The task was cancelled, a timeout around it passed, or its stream was left.
+            reason = "final" if self.state.has_answer else "cancelled"
+            raise
         finally:
-            self._conversation.end(result or self.state.finish("error"))
+            self._conversation.end(result or self.state.finish(reason))

@@ -19,8 +19,9 @@ from .messages import Image, Message, ModelReply, TokenUsage
 
 StopReason = Literal["final", "max_steps", "budget", "denied", "cancelled", "timeout", "error"]
 """`final`: the model gave its answer. `max_steps`, `budget`: no step or nothing of a budget was left. `denied`: a hook
-said that the run must end. `cancelled`: somebody called `cancel()`. `timeout`: `deadline_s` passed. `error`: an
-`AgentError` ended the run; such a result is found at the error."""
+said that the run must end. `cancelled`: someone called `cancel()`, or (in `Conversation.results`) cancelled the task or
+left the stream. `timeout`: `deadline_s` passed. `error`: an `AgentError` ended the run; such a result is found at the
+error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

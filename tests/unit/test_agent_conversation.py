@@ -13,10 +13,11 @@ from tests.support.chat_server import chat_server, reply
 
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.conversation import Conversation
-from cloche.agents.errors import ModelUnavailable
+from cloche.agents.errors import AgentError, ModelUnavailable
 from cloche.agents.events import CodeParsed
 from cloche.agents.messages import Image
 from cloche.agents.models.openai import OpenAIModel
+from cloche.agents.result import StepError
 from cloche.runtime.errors import CannotCross, PoolExhausted, SandboxBusy, SandboxClosed
 from cloche.runtime.fake_link import FakeSource
 from cloche.runtime.limits import Limits
@@ -147,6 +148,31 @@ def test_a_run_that_is_dropped_before_it_begins_does_not_block_the_next(runtime:
                 assert (await talk.arun("One.")).output == 1
 
     anyio.run(main)
+
+
+def test_runs_that_were_cut_short_are_recorded_as_cancelled(runtime: Runtime) -> None:
+    async def main() -> None:
+        with anyio.fail_after(BOUND_S):
+            async with code_agent(runtime, block("loop"), block("loop")).conversation() as talk:
+                async with talk.astream("Left early.") as events:
+                    async for event in events:
+                        if isinstance(event, CodeParsed):
+                            break
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await talk.arun("Never ends.")
+                assert [result.stop_reason for result in talk.results] == ["cancelled", "cancelled"]
+                assert talk.results[0].steps[0].error == StepError(type="Stopped", message="the run ended: cancelled")
+
+    anyio.run(main)
+
+
+def test_the_result_of_an_error_is_the_one_that_a_conversation_keeps() -> None:
+    with tool_agent().conversation() as talk:
+        with pytest.raises(AgentError) as raised:
+            talk.run("Nobody replies.")
+        assert talk.results == (raised.value.result,)
+        assert talk.results[0].stop_reason == "error"
 
 
 def test_a_closed_conversation_is_refused(runtime: Runtime) -> None:
