@@ -24,7 +24,7 @@ from .loop import Run
 from .managed import ManagedAgent, managed_tools
 from .messages import Image, Message
 from .model import Model
-from .option_checks import stop_sequences
+from .option_checks import check_kinds, check_model, check_run, checked_hooks, stop_sequences
 from .prompts.templates import Prompts, preview_of
 from .result import AnyStep, RunResult
 from .spec import FINAL_ANSWER, AgentSpec, StepCallback, TaskSpec
@@ -226,12 +226,10 @@ class Agent(Runnable):
         unknown = options.keys() - RunOptions.__annotations__.keys()
         if unknown:
             raise ConfigError(f"a run has no option {sorted(unknown)[0]!r}")
+        check_run(task, inputs, options)
         given = dict(inputs or {})
         for name in given:
             self._check_input(name)
-        deadline_s = options.get("deadline_s")
-        if deadline_s is not None and not deadline_s > 0:
-            raise ConfigError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
         steps = options.get("max_steps")
         images = tuple(options.get("images", ()))
         text = self.prompts.render_task(task=task, inputs=given, full=self._shows_inputs_in_full)
@@ -244,7 +242,7 @@ class Agent(Runnable):
             images=images,
             home=home or self.new_home(tenant=options.get("tenant")),
             max_steps=self.max_steps if steps is None else at_least(1, steps, "max_steps"),
-            deadline_s=deadline_s,
+            deadline_s=options.get("deadline_s"),
             ledger=ledger or Ledger(options.get("budget") or self.budget),
             tenant=options.get("tenant"),
             parent=parent,
@@ -269,6 +267,7 @@ def common_spec(
     Raises:
         ConfigError: an option cannot be.
     """
+    check_model(model)  # first: swapped arguments are told as such
     output = OutputType.of(options.get("output_type"))
     managed = managed_tools(options.get("managed_agents", ()))
     table = ToolTable([*tools, *managed, final_answer_tool(output)])
@@ -287,7 +286,7 @@ def common_spec(
         "checks": checked_checks(options.get("final_answer_checks", ())),
         "output_retries": at_least(0, options.get("output_retries", 3), "output_retries"),
         "callbacks": checked_callbacks(options.get("step_callbacks", ())),
-        "hooks": tuple(options.get("hooks", ())),
+        "hooks": checked_hooks(options.get("hooks", ())),
         "approve": options.get("approve"),
         "tracer": options.get("tracer"),
         "compaction": Compaction(context_tokens=window) if isinstance(window, int) else window,
@@ -298,14 +297,15 @@ def common_spec(
 
 
 def checked_options(options: AgentOptions) -> AgentOptions:
-    """The options, if there are no others.
+    """The options, if there are no others and each is of its kind.
 
     Raises:
-        ConfigError: one does not exist.
+        ConfigError: one does not exist or cannot be.
     """
     unknown = options.keys() - AgentOptions.__annotations__.keys()
     if unknown:
         raise ConfigError(f"an agent has no option {sorted(unknown)[0]!r}")
+    check_kinds(options)
     return options
 
 

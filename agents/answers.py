@@ -8,13 +8,14 @@ a check fails.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from ..runtime.errors import ConfigError
 from ..runtime.tools import Tool
 from .hooks import check_parameters, takes_run
+from .option_checks import several
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -152,13 +153,13 @@ async def _asked(check: AnswerCheck, value: object, run: RunState) -> str | None
     return f"The answer was not accepted: it did not pass the check {name!r}."
 
 
-def checked_checks(checks: Sequence[AnswerCheck]) -> tuple[AnswerCheck, ...]:
+def checked_checks(checks: object) -> tuple[AnswerCheck, ...]:
     """
     Raises:
         ConfigError: one of them cannot be called as an `AnswerCheck` is.
     """
-    for check in checks:
+    for check in (entries := several("final_answer_checks", checks)):
         if not callable(check):
             raise ConfigError(f"final_answer_checks holds functions, not {check!r:.100}")
         check_parameters(check, "final_answer_checks", "answer")
-    return tuple(checks)
+    return cast("tuple[AnswerCheck, ...]", entries)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from ..runtime.errors import ConfigError
 from .hooks import check_parameters, takes_run
+from .option_checks import several
 from .result import ActionStep, AnyStep, FinalAnswerStep, PlanningStep, TaskStep
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def checked_callbacks(given: object) -> tuple[tuple[type[AnyStep], StepCallback]
         for kind, entries in cast("Mapping[object, object]", given).items():
             if not isinstance(kind, type) or kind not in STEP_TYPES:
                 raise ConfigError(f"step_callbacks: {kind!r:.100} is not a class of step")
-            several = [entries] if callable(entries) else list(cast("Iterable[object]", entries))
-            pairs += [(kind, _checked(entry)) for entry in several]
+            told = (entries,) if callable(entries) else several(f"step_callbacks[{kind.__name__}]", entries)
+            pairs += [(kind, _checked(entry)) for entry in told]
         return tuple(pairs)
-    return tuple((ActionStep, _checked(entry)) for entry in cast("Iterable[object]", given))
+    return tuple((ActionStep, _checked(entry)) for entry in several("step_callbacks", given))
 
 
 async def tell(run: RunState, step: AnyStep) -> None:

@@ -14,6 +14,7 @@ from .agent import Agent, AgentOptions, checked_options, common_spec
 from .box import AGENT_CALL_S, GivenSandbox, Home, SandboxOptions, opener
 from .imports import checked_imports, prelude
 from .model import Model
+from .option_checks import check_flag
 from .prompts.templates import load_prompts
 from .spec import AgentSpec
 
@@ -60,6 +61,7 @@ class CodeAgent(Agent):
             ConfigError: an option cannot be.
         """
         checked = checked_options(options)
+        check_flag("use_structured_outputs", use_structured_outputs)
         fields = common_spec(type(self).__name__, tools, model, checked)
         if limits is None and fields["has_sub_agents"]:
             limits = Limits(wall_s=AGENT_CALL_S, tool_s=AGENT_CALL_S)

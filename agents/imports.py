@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from ..runtime.errors import ConfigError
+from .option_checks import several
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(\.\*)?", re.ASCII)
 
@@ -43,14 +44,15 @@ def checked_imports(names: Sequence[str] | None) -> tuple[str, ...] | None:
     Raises:
         ConfigError: a name cannot be a module's.
     """
-    if names is None or "*" in names:
+    if names is None or names == "*":
         return None
-    if isinstance(names, str):
-        raise ConfigError("additional_authorized_imports is a list of names")
-    for name in names:
-        if not _NAME.fullmatch(name):
+    entries = several("additional_authorized_imports", names)
+    if "*" in entries:
+        return None
+    for name in entries:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(f"additional_authorized_imports: {name!r:.100} is not the name of a module")
-    return tuple(dict.fromkeys(name.partition(".")[0] for name in names))
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in cast("tuple[str, ...]", entries)))
 
 
 def prelude(packages: Sequence[str] | None) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from ..runtime.errors import ClocheError, ConfigError
 from ..runtime.tools import Tool, ToolError, checked_name
 from .box import AGENT_CALL_S
 from .events import Event, SubAgentEvent
 from .loop import Run
+from .option_checks import check_kinds, several
 from .state import current_run
 
 if TYPE_CHECKING:
@@ -56,15 +57,24 @@ def managed_tools(agents: Sequence[Agent | ManagedAgent]) -> list[Tool]:
     """A tool for each sub-agent.
 
     Raises:
-        ConfigError: one has no name or description, or a share that cannot be.
+        ConfigError: one is no agent, has no name or description, or a share that cannot be.
     """
-    return [_tool(entry if isinstance(entry, ManagedAgent) else ManagedAgent(agent=entry)) for entry in agents]
+    from .agent import Agent  # which imports this module
+
+    tools: list[Tool] = []
+    for entry in several("managed_agents", agents):
+        managed = ManagedAgent(agent=entry) if isinstance(entry, Agent) else entry
+        if not isinstance(managed, ManagedAgent) or not isinstance(cast("object", managed.agent), Agent):
+            raise ConfigError(f"managed_agents holds agents, or ManagedAgent(agent=...) of one, not {entry!r:.100}")
+        tools.append(_tool(managed))
+    return tools
 
 
 def _tool(managed: ManagedAgent) -> Tool:
     agent = managed.agent
     name = managed.name or agent.name
     description = managed.description or agent.description
+    check_kinds({"name": name, "description": description, "share": managed.share})
     if not name or not description:
         raise ConfigError("a managed agent needs a name and a description: CodeAgent(..., name=..., description=...)")
     if not 0 < managed.share <= 1:

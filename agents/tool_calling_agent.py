@@ -5,12 +5,14 @@ and no sandbox is started.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from ..runtime.errors import ConfigError
 from ..runtime.tools import Tool
 from .agent import Agent, AgentOptions, at_least, checked_options, common_spec
 from .messages import ToolChoice
 from .model import Model
+from .option_checks import check_runtime
 from .prompts.templates import load_prompts
 from .spec import AgentSpec
 
@@ -51,6 +53,9 @@ class ToolCallingAgent(Agent):
             ConfigError: an option cannot be.
         """
         checked = checked_options(options)
+        check_runtime(runtime)
+        if tool_choice not in get_args(ToolChoice):
+            raise ConfigError(f'tool_choice is "required" or "auto", not {tool_choice!r:.100}')
         prompts = checked.get("prompts") or load_prompts("tool_calling_agent")
         spec = AgentSpec(
             **common_spec(type(self).__name__, tools, model, checked),  # type: ignore[arg-type]  # checked there

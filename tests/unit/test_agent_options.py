@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.agents import tool_agent
+from tests.support.agents import get_price, tool_agent
 
+from cloche.agents.box import SandboxOptions
+from cloche.agents.code_agent import CodeAgent
+from cloche.agents.hooks import Hooks
+from cloche.agents.managed import ManagedAgent
+from cloche.agents.models.openai import OpenAIModel
+from cloche.agents.models.scripted import ScriptedModel
+from cloche.agents.result import ActionStep
+from cloche.agents.tool_calling_agent import ToolCallingAgent
 from cloche.runtime.errors import ConfigError
+
+MODEL = ScriptedModel([])
 
 
 def test_stop_sequences_are_a_list_of_texts() -> None:
@@ -25,3 +35,115 @@ def test_stop_sequences_are_a_list_of_texts() -> None:
 def test_other_stop_sequences_are_refused(given: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tool_agent(stop=given)
+
+
+# --- kinds ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": 5}, "name is a text, not 5"),
+        ({"instructions": 5}, "instructions is a text, not 5"),
+        ({"prompts": "x"}, "prompts is Prompts, such as load_prompts(\"code_agent\"), not 'x'"),
+        ({"budget": 3}, "budget is a Budget, such as Budget(steps=10), not 3"),
+        (
+            {"context_tokens": "32k"},
+            "context_tokens is a number of tokens or Compaction(context_tokens=...), not '32k'",
+        ),
+        ({"context_tokens": True}, "context_tokens is a number of tokens or Compaction(context_tokens=...), not True"),
+        ({"answer_at_max_steps": 1}, "answer_at_max_steps is True or False, not 1"),
+        ({"approve": 5}, "approve is a function of the request, not 5"),
+        ({"tracer": 1}, "tracer is an object with begin(operation), such as OpenTelemetryTracer(), not 1"),
+        ({"hooks": [1]}, "hooks holds objects of subclasses of Hooks, not 1"),
+        ({"hooks": [Hooks]}, "hooks holds objects, not classes; write hooks=[Hooks()]"),
+        ({"managed_agents": ["x"]}, "managed_agents holds agents, or ManagedAgent(agent=...) of one, not 'x'"),
+        (
+            {"final_answer_checks": get_price},
+            f"final_answer_checks is a list, not {get_price!r:.100}; write final_answer_checks=[get_price]",
+        ),
+        (
+            {"step_callbacks": get_price},
+            f"step_callbacks is a list, not {get_price!r:.100}; write step_callbacks=[get_price]",
+        ),
+        ({"step_callbacks": {ActionStep: 5}}, "step_callbacks[ActionStep] is a list, not 5; write ...=[...]"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_when_the_agent_is_made(
+    options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tool_agent(**options)
+    assert str(raised.value) == message.replace("...=", "step_callbacks[ActionStep]=")
+
+
+def test_one_hook_or_sub_agent_that_stands_where_a_list_belongs_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^hooks is a list, not .*; write hooks=\[\.\.\.\]$"):
+        tool_agent(hooks=Hooks())
+    with pytest.raises(ConfigError, match=r"^managed_agents is a list, not .*; write managed_agents=\[\.\.\.\]$"):
+        tool_agent(managed_agents=tool_agent())
+    with pytest.raises(ConfigError, match=r"ManagedAgent\(agent=...\) of one, not ManagedAgent\(agent='x'"):
+        tool_agent(managed_agents=[ManagedAgent(agent="x")])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limits": {"wall_s": 1}}, "limits is Limits, such as Limits(wall_s=10), not {'wall_s': 1}"),
+        ({"sandbox": SandboxOptions(limits=5)}, "limits is Limits, such as Limits(wall_s=10), not 5"),  # type: ignore[arg-type]
+        ({"runtime": 5}, "runtime is an open Runtime or AsyncRuntime, not 5"),
+        ({"use_structured_outputs": "yes"}, "use_structured_outputs is True or False, not 'yes'"),
+        (
+            {"additional_authorized_imports": "pandas"},
+            "additional_authorized_imports is a list, not 'pandas'; write additional_authorized_imports=['pandas']",
+        ),
+        ({"additional_authorized_imports": [5]}, "additional_authorized_imports: 5 is not the name of a module"),
+    ],
+)
+def test_an_option_of_a_code_agent_of_the_wrong_kind_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        CodeAgent([], MODEL, **options)  # type: ignore[arg-type]
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("options", [{"runtime": 5}, {"tool_choice": "always"}, {"parallel_tool_calls": 1.5}])
+def test_an_option_of_a_tool_calling_agent_of_the_wrong_kind_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(options))} is "):
+        tool_agent(**options)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("gpt-4", "model is an object, not a name; write OpenAIModel('gpt-4'), or another model class"),
+        (OpenAIModel, "model is an object, not a class; write OpenAIModel(...)"),
+        ([], "model is an object with `name` and `complete`, not []; the tools come first: (tools, model)"),
+        (5, "model is an object with `name` and `complete`, not 5"),
+    ],
+)
+def test_what_is_no_model_is_refused(model: object, message: str) -> None:
+    for kind in (CodeAgent, ToolCallingAgent):
+        with pytest.raises(ConfigError) as raised:
+            kind([], model)  # type: ignore[arg-type]
+        assert str(raised.value) == message
+
+
+# --- of a run ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        (None, {}, "the task is a text, not None"),
+        ("x", {"inputs": [1]}, 'inputs are values by name, not [1]; write inputs={"name": value}'),
+        ("x", {"budget": 1}, "budget is a Budget, such as Budget(steps=10), not 1"),
+        ("x", {"deadline_s": "1"}, "deadline_s is a number of seconds above 0, not '1'"),
+        ("x", {"deadline_s": 0}, "deadline_s is a number of seconds above 0, not 0"),
+    ],
+)
+def test_an_argument_of_a_run_of_the_wrong_kind_is_refused(
+    task: object, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tool_agent().run(task, **options)  # type: ignore[arg-type]
+    assert str(raised.value) == message
