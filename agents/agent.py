@@ -26,6 +26,7 @@ from .messages import Image, Message
 from .model import Model
 from .option_checks import check_kinds, check_model, check_run, checked_hooks, stop_sequences
 from .prompts.templates import Prompts, preview_of
+from .renamed_options import check_agent_names, check_run_names
 from .result import AnyStep, RunResult
 from .spec import FINAL_ANSWER, AgentSpec, StepCallback, TaskSpec
 from .streams import AsyncEventStream, EventStream, MakeRun, RunInThread
@@ -223,9 +224,7 @@ class Agent(Runnable):
         Raises:
             ConfigError: an argument cannot be.
         """
-        unknown = options.keys() - RunOptions.__annotations__.keys()
-        if unknown:
-            raise ConfigError(f"a run has no option {sorted(unknown)[0]!r}")
+        check_run_names(options, RunOptions.__annotations__, AgentOptions.__annotations__)
         check_run(task, inputs, options)
         given = dict(inputs or {})
         for name in given:
@@ -302,9 +301,7 @@ def checked_options(options: AgentOptions) -> AgentOptions:
     Raises:
         ConfigError: one does not exist or cannot be.
     """
-    unknown = options.keys() - AgentOptions.__annotations__.keys()
-    if unknown:
-        raise ConfigError(f"an agent has no option {sorted(unknown)[0]!r}")
+    check_agent_names(options, AgentOptions.__annotations__, RunOptions.__annotations__)
     check_kinds(options)
     return options
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.support.agents import get_price, tool_agent
 
@@ -11,6 +13,7 @@ from cloche.agents.hooks import Hooks
 from cloche.agents.managed import ManagedAgent
 from cloche.agents.models.openai import OpenAIModel
 from cloche.agents.models.scripted import ScriptedModel
+from cloche.agents.renamed_options import AGENT_HINTS, RUN_HINTS
 from cloche.agents.result import ActionStep
 from cloche.agents.tool_calling_agent import ToolCallingAgent
 from cloche.runtime.errors import ConfigError
@@ -147,3 +150,47 @@ def test_an_argument_of_a_run_of_the_wrong_kind_is_refused(
     with pytest.raises(ConfigError) as raised:
         tool_agent().run(task, **options)  # type: ignore[arg-type]
     assert str(raised.value) == message
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("verbosity_level", "call ConsoleLogger() with the events of agent.stream(task); nothing is printed otherwise"),
+        ("executor_type", "write engine= and isolation=; code always runs in a sandbox"),
+        ("max_print_outputs_length", "write observation_chars="),
+        ("limits", "it is an option of CodeAgent"),
+        ("deadline_s", "it is an option of runs: agent.run(task, deadline_s=...)"),
+        ("reset", "use agent.conversation(), whose runs share messages and sandbox"),
+    ],
+)
+def test_an_option_of_smolagents_or_of_another_place_is_told_with_what_to_write(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tool_agent(**{name: 1})
+    assert str(raised.value) == f"an agent has no option {name!r}; {hint}"
+
+
+def test_an_option_of_a_tool_calling_agent_is_told_as_such() -> None:
+    with pytest.raises(ConfigError, match="no option 'tool_choice'; it is an option of ToolCallingAgent"):
+        CodeAgent([], MODEL, tool_choice="auto")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("additional_args", "write inputs={...}"),
+        ("stream", "use agent.stream(task) or agent.astream(task)"),
+        ("output_type", "it is given where the agent is made"),
+    ],
+)
+def test_an_option_that_a_run_has_not_is_told_with_what_to_write(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tool_agent().run("x", **{name: 1})  # type: ignore[arg-type]
+    assert str(raised.value) == f"a run has no option {name!r}; {hint}"
+
+
+def test_the_page_for_those_who_come_from_smolagents_names_every_renamed_option(root: Path) -> None:
+    page = (root / "docs/coming-from-smolagents.md").read_text(encoding="utf-8").partition("## Names")[2]
+    assert [name for name in (*AGENT_HINTS, *RUN_HINTS) if name not in page] == []
