@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypedDict
 from ..runtime.errors import ConfigError
 from ..runtime.runtime_core import core_of
 from ..runtime.tool_hooks import Before
-from ..runtime.tools import Tool, ToolTable, checked_name
+from ..runtime.tools import Tool, ToolTable
 from .answers import AnswerCheck, OutputType, checked_checks, final_answer_tool
 from .budget import Budget, Ledger
 from .callbacks import checked_callbacks
@@ -24,11 +24,11 @@ from .loop import Run
 from .managed import ManagedAgent, managed_tools
 from .messages import Image, Message
 from .model import Model
-from .option_checks import check_kinds, check_model, check_run, checked_hooks, stop_sequences
+from .option_checks import check_input_names, check_kinds, check_model, check_run, checked_hooks, stop_sequences
 from .prompts.templates import Prompts, preview_of
 from .renamed_options import check_agent_names, check_run_names
 from .result import AnyStep, RunResult
-from .spec import FINAL_ANSWER, AgentSpec, StepCallback, TaskSpec
+from .spec import AgentSpec, StepCallback, TaskSpec
 from .streams import AsyncEventStream, EventStream, MakeRun, RunInThread
 from .tracing import Tracer
 
@@ -227,8 +227,7 @@ class Agent(Runnable):
         check_run_names(options, RunOptions.__annotations__, AgentOptions.__annotations__)
         check_run(task, inputs, options)
         given = dict(inputs or {})
-        for name in given:
-            self._check_input(name)
+        check_input_names(given, {entry.name for entry in self.tools})
         steps = options.get("max_steps")
         images = tuple(options.get("images", ()))
         text = self.prompts.render_task(task=task, inputs=given, full=self._shows_inputs_in_full)
@@ -250,12 +249,6 @@ class Agent(Runnable):
     def new_home(self, *, keep: bool = False, tenant: str | None = None) -> Home | None:
         """Where the code of a run lives; None for an agent that runs none."""
         return None
-
-    def _check_input(self, name: str) -> None:
-        checked_name(name)
-        if any(entry.name == name for entry in self.tools):
-            hint = "" if name == FINAL_ANSWER else "; rename the input or the tool"
-            raise ConfigError(f"an input cannot be named {name!r}: a tool has that name{hint}")
 
 
 def common_spec(

@@ -34,7 +34,6 @@ def _authorize(allowed):
         return real(name, globals, locals, fromlist, level)
     builtins.__import__ = __import__
 _authorize({allowed})
-del _authorize
 """
 
 
@@ -56,7 +55,11 @@ def checked_imports(names: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def prelude(packages: Sequence[str] | None) -> str:
-    """Code for a fresh sandbox that keeps to the allow list. The names were checked: they may stand in source."""
+    """Code for a fresh sandbox that keeps to the allow list. The names were checked: they may stand in source.
+
+    It runs in a namespace of its own, so that inputs and variables called `str` or `sorted` do not reach into it.
+    """
     if packages is None:
         return ""
-    return _PRELUDE.replace("{allowed}", f"frozenset({sorted(packages)!r})")
+    source = _PRELUDE.replace("{allowed}", f"frozenset({sorted(packages)!r})")
+    return f'__import__("builtins").exec({source!r}, {{"__name__": "_authorize"}})'

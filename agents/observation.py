@@ -43,11 +43,13 @@ _TOOL_HINTS: Final = {
 model tries others while a service is down."""
 _TOOL_FAILED: Final = "The function failed. Other arguments may not help; do without it if it fails again."
 NAMES_CODE: Final = (
-    "{n: type(v).__name__ + (f' of length {len(v)}' if isinstance(v, (str, list, tuple, dict, set)) else '') "
-    "for n, v in tuple(globals().items()) "
-    "if not n.startswith('_') and type(v).__name__ != 'module'}"
+    "(lambda b: {n: b.type(v).__name__ "
+    "+ (f' of length {b.len(v)}' if b.isinstance(v, (b.str, b.list, b.tuple, b.dict, b.set)) else '') "
+    "for n, v in b.tuple(b.globals().items()) "
+    "if not n.startswith('_') and b.type(v).__name__ != 'module'})(__import__('builtins'))"
 )
-"""Asks a sandbox for its variables. What comes back is the guest's word, for the model to read."""
+"""Asks a sandbox for its variables, of which one may be called `type` or `len`. What comes back is the guest's word,
+for the model to read."""
 _MAX_NAMES: Final = 20
 _LOST: Final = "All variables are gone; start again from the beginning."
 

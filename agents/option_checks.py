@@ -6,7 +6,8 @@ The rule: nothing here changes what is good. Text is never taken for a list: its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import keyword
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import cast
 
 from ..runtime.errors import ConfigError
@@ -143,3 +144,26 @@ def check_run(task: object, inputs: object, options: Mapping[str, object]) -> No
         isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool) and deadline_s > 0
     ):
         raise ConfigError(f"deadline_s is a number of seconds above 0, not {deadline_s!r:.100}")
+
+
+def check_input_names(names: Iterable[object], tools: Collection[str]) -> None:
+    """Whether inputs may be variables of these names, beside tools of those.
+
+    A name of Python's own, such as `id` or `type`, is hidden by an input as by any variable.
+
+    Raises:
+        ConfigError: one may not.
+    """
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise ConfigError(
+                f"an input is a variable in the model's code, and {name!r:.100} is not the name of one; write letters, "
+                'digits and "_", such as inputs={"order_id": ...}'
+            )
+        if name in tools or name == "tools":
+            hint = "; rename the input" if name in ("final_answer", "tools") else "; rename the input or the tool"
+            raise ConfigError(f"an input cannot be named {name!r}: a tool has that name{hint}")
+        if name == "print" or name.startswith("__"):
+            raise ConfigError(
+                f"an input cannot be named {name!r}: it would hide what the model's code needs; rename it"
+            )

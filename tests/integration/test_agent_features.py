@@ -114,6 +114,20 @@ def test_an_allow_list_refuses_packages_of_the_image_that_are_not_on_it(code: st
         assert box.run("_authorize").error is not None
 
 
+def test_inputs_that_hide_names_of_pythons_own_break_neither_the_allow_list_nor_the_list_of_variables(
+    runtime: Runtime,
+) -> None:
+    inputs = {"id": 5, "type": 6, "str": 7, "sorted": 8, "len": 9}
+    lines = ["total = id + type", f"import json\n{PLANT}\nimport forbidden", "final_answer(total)"]
+    agent = agent_of(runtime, *lines, additional_authorized_imports=[])
+    result = agent.run("Do it.", inputs, deadline_s=BOUND_S)
+    assert result.output == 11
+    assert "New variables: total: int" in result.steps[0].observation
+    assert "import of 'forbidden' is not authorized here; you may import the standard library" in (
+        result.steps[1].observation
+    )
+
+
 PLANT = '''
 import importlib.abc, importlib.machinery, importlib.util, sys
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -210,9 +210,9 @@ def test_one_sub_agent_serves_many_callers_at_once(runtime: Runtime) -> None:
     ("arguments", "part"),
     [
         ({"task": "x" * 60_000}, "the task is longer than 50000 characters"),
-        ({"task": "x", "inputs": {"not a name": 1}}, "not a Python name"),
+        ({"task": "x", "inputs": {"not a name": 1}}, "'not a name' is not the name of one"),
         ({"task": "x", "inputs": {"get_price": 1}}, "a tool has that name"),
-        ({"task": "x", "inputs": {"print": 1}}, "it would hide a name"),
+        ({"task": "x", "inputs": {"print": 1}}, "it would hide what"),
     ],
 )
 def test_what_a_caller_may_not_give_is_an_error_of_the_call(

@@ -152,6 +152,33 @@ def test_an_argument_of_a_run_of_the_wrong_kind_is_refused(
     assert str(raised.value) == message
 
 
+def test_inputs_may_have_names_of_pythons_own() -> None:
+    task = tool_agent().task_spec("x", {"id": 1, "type": 2, "input": 3, "_note": 4, "größe": 5}, {})
+    assert list(task.inputs) == ["id", "type", "input", "_note", "größe"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "order id",
+            """an input is a variable in the model's code, and 'order id' is not the name of one; write letters, \
+digits and "_", such as inputs={"order_id": ...}""",
+        ),
+        ("class", "an input is a variable in the model's code, and 'class' is not the name of one"),
+        (1, "an input is a variable in the model's code, and 1 is not the name of one"),
+        ("get_price", "an input cannot be named 'get_price': a tool has that name; rename the input or the tool"),
+        ("final_answer", "an input cannot be named 'final_answer': a tool has that name; rename the input"),
+        ("print", "an input cannot be named 'print': it would hide what the model's code needs; rename it"),
+        ("__name__", "an input cannot be named '__name__': it would hide what the model's code needs; rename it"),
+    ],
+)
+def test_other_names_of_inputs_are_refused(name: object, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tool_agent().run("x", {name: 1})  # type: ignore[dict-item]
+    assert str(raised.value).startswith(message)
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 

@@ -228,7 +228,7 @@ def test_an_input_that_cannot_cross_costs_no_tokens(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("get_price", "a tool has that name"), ("not a name", "not a Python name")]
+    ("name", "reason"), [("get_price", "a tool has that name"), ("not a name", "is not the name of one")]
 )
 def test_an_input_needs_a_name_of_its_own(runtime: Runtime, name: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
