@@ -111,6 +111,23 @@ def opener(given: GivenSandbox, tenant: str | None = None) -> OpenBox:
     return given
 
 
+def check_tools(given: GivenSandbox, tools: Sequence[Tool]) -> None:
+    """Whether an open sandbox has the tools of an agent, by name. What is yet to be opened gets them.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    if not isinstance(given, AsyncSandbox | Sandbox):
+        return
+    has = {entry.name for entry in given.tools}
+    missing = [entry.name for entry in tools if entry.name not in has]
+    if missing:
+        raise ConfigError(
+            f"the given sandbox has no tool {missing[0]!r}; make it with those of the agent, final_answer included: "
+            f"{type(given).__name__}(tools=agent.tools), where `agent` was made without sandbox="
+        )
+
+
 @asynccontextmanager
 async def _lend(box: Box, tools: Sequence[Tool]) -> AsyncGenerator[Box]:
     """A sandbox that is open already and stays so."""

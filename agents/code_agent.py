@@ -11,7 +11,7 @@ from ..runtime.limits import Limits
 from ..runtime.stubs import stubs_of
 from ..runtime.tools import Tool
 from .agent import Agent, AgentOptions, checked_options, common_spec
-from .box import AGENT_CALL_S, GivenSandbox, Home, SandboxOptions, opener
+from .box import AGENT_CALL_S, GivenSandbox, Home, SandboxOptions, check_tools, opener
 from .imports import checked_imports, prelude
 from .model import Model
 from .option_checks import check_flag
@@ -76,6 +76,7 @@ class CodeAgent(Agent):
             "code_agent_structured" if use_structured_outputs else "code_agent"
         )
         table: Sequence[Tool] = fields["tools"]  # type: ignore[assignment]  # `common_spec` made it
+        check_tools(self.sandbox, table)
         spec = AgentSpec(
             **fields,  # type: ignore[arg-type]  # checked by `common_spec`
             prompts=prompts,

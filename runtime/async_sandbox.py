@@ -136,6 +136,11 @@ class AsyncSandbox:
         return self._core.limits
 
     @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What its code may call."""
+        return self._core.tools
+
+    @property
     def closed(self) -> bool:
         """True before the start, after `close`, and while the worker is gone."""
         return not self._core.is_open

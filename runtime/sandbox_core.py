@@ -116,6 +116,10 @@ class SandboxCore:
         return bool(self._tools)
 
     @property
+    def tools(self) -> tuple[Tool, ...]:
+        return tuple(self._tools.values())
+
+    @property
     def state(self) -> State:
         return self._state
 

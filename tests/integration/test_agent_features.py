@@ -114,6 +114,26 @@ def test_an_allow_list_refuses_packages_of_the_image_that_are_not_on_it(code: st
         assert box.run("_authorize").error is not None
 
 
+@pytest.mark.parametrize("kind", [Sandbox, AsyncSandbox])
+def test_a_given_sandbox_without_the_agents_tools_is_refused(kind: type[Sandbox | AsyncSandbox]) -> None:
+    model = ScriptedModel([])
+    for tools, missing in (([], "get_price"), ([get_price], "final_answer")):
+        box = kind(tools=tools, isolation="thread")
+        try:
+            with pytest.raises(ConfigError, match=rf"no tool '{missing}'; make it .*: {kind.__name__}\(tools=agent"):
+                CodeAgent([get_price], model, sandbox=box)
+        finally:
+            if isinstance(box, Sandbox):
+                box.close()
+    box = kind(tools=CodeAgent([get_price], model).tools, isolation="thread")
+    try:
+        assert [entry.name for entry in box.tools] == ["get_price", "final_answer"]
+        CodeAgent([get_price], model, sandbox=box)
+    finally:
+        if isinstance(box, Sandbox):
+            box.close()
+
+
 def test_inputs_that_hide_names_of_pythons_own_break_neither_the_allow_list_nor_the_list_of_variables(
     runtime: Runtime,
 ) -> None:
