@@ -24,7 +24,15 @@ from .loop import Run
 from .managed import ManagedAgent, managed_tools
 from .messages import Image, Message
 from .model import Model
-from .option_checks import check_input_names, check_kinds, check_model, check_run, checked_hooks, stop_sequences
+from .option_checks import (
+    check_input_names,
+    check_kinds,
+    check_model,
+    check_run,
+    checked_hooks,
+    checked_images,
+    stop_sequences,
+)
 from .prompts.templates import Prompts, preview_of
 from .renamed_options import check_agent_names, check_run_names
 from .result import AnyStep, RunResult
@@ -229,7 +237,7 @@ class Agent(Runnable):
         given = dict(inputs or {})
         check_input_names(given, {entry.name for entry in self.tools})
         steps = options.get("max_steps")
-        images = tuple(options.get("images", ()))
+        images = checked_images(options.get("images", ()))
         text = self.prompts.render_task(task=task, inputs=given, full=self._shows_inputs_in_full)
         return TaskSpec(
             spec=self.spec,

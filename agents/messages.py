@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from ..runtime.errors import ConfigError
 
@@ -23,15 +23,21 @@ class Image:
     """A picture in a message.
 
     Raises:
-        ConfigError: the type is none of `IMAGE_TYPES`, or there are no bytes or more than `MAX_IMAGE_BYTES`.
+        ConfigError: the type is none of `IMAGE_TYPES`, or `data` is not bytes, 1 to `MAX_IMAGE_BYTES` of them.
     """
 
     data: bytes = field(repr=False)
+    """Content of the picture's file."""
     mime: str = "image/png"
 
     def __post_init__(self) -> None:
         if self.mime not in IMAGE_TYPES:
             raise ConfigError(f"an image is one of {', '.join(IMAGE_TYPES)}, not {self.mime!r:.100}")
+        data = cast("object", self.data)
+        if not isinstance(data, bytes):
+            of_path = f"Image(Path({data!r:.200}).read_bytes(), {self.mime!r})"
+            hint = of_path if isinstance(data, str) else f"Image(data, {self.mime!r}) with the bytes of its file"
+            raise ConfigError(f"an image is made of bytes, not {type(data).__name__}; write {hint}")
         if not 0 < len(self.data) <= MAX_IMAGE_BYTES:
             raise ConfigError(f"an image has 1 to {MAX_IMAGE_BYTES} bytes, not {len(self.data)}: send a smaller one")
 

@@ -16,6 +16,7 @@ from ..runtime.runtime_core import RuntimeCore
 from .budget import Budget
 from .compaction import Compaction
 from .hooks import Hooks
+from .messages import Image
 from .prompts.templates import Prompts
 
 _FORMS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
@@ -144,6 +145,20 @@ def check_run(task: object, inputs: object, options: Mapping[str, object]) -> No
         isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool) and deadline_s > 0
     ):
         raise ConfigError(f"deadline_s is a number of seconds above 0, not {deadline_s!r:.100}")
+
+
+def checked_images(given: object) -> tuple[Image, ...]:
+    """
+    Raises:
+        ConfigError: it is no list of `Image`s.
+    """
+    for image in (entries := several("images", given)):
+        if not isinstance(image, Image):
+            raise ConfigError(
+                f'images holds Image(data, "image/png") with the bytes of a file, not {type(image).__name__}; '
+                "a picture of PIL is saved to an io.BytesIO first"
+            )
+    return cast("tuple[Image, ...]", entries)
 
 
 def check_input_names(names: Iterable[object], tools: Collection[str]) -> None:

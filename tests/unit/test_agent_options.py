@@ -11,6 +11,7 @@ from cloche.agents.box import SandboxOptions
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.hooks import Hooks
 from cloche.agents.managed import ManagedAgent
+from cloche.agents.messages import Image
 from cloche.agents.models.openai import OpenAIModel
 from cloche.agents.models.scripted import ScriptedModel
 from cloche.agents.renamed_options import AGENT_HINTS, RUN_HINTS
@@ -139,6 +140,13 @@ def test_what_is_no_model_is_refused(model: object, message: str) -> None:
     [
         (None, {}, "the task is a text, not None"),
         ("x", {"inputs": [1]}, 'inputs are values by name, not [1]; write inputs={"name": value}'),
+        (
+            "x",
+            {"images": [b"png"]},
+            'images holds Image(data, "image/png") with the bytes of a file, not bytes; '
+            "a picture of PIL is saved to an io.BytesIO first",
+        ),
+        ("x", {"images": b"png"}, "images is a list, not b'png'; write images=[...]"),
         ("x", {"budget": 1}, "budget is a Budget, such as Budget(steps=10), not 1"),
         ("x", {"deadline_s": "1"}, "deadline_s is a number of seconds above 0, not '1'"),
         ("x", {"deadline_s": 0}, "deadline_s is a number of seconds above 0, not 0"),
@@ -150,6 +158,19 @@ def test_an_argument_of_a_run_of_the_wrong_kind_is_refused(
     with pytest.raises(ConfigError) as raised:
         tool_agent().run(task, **options)  # type: ignore[arg-type]
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ("/x.png", "not str; write Image(Path('/x.png').read_bytes(), 'image/png')"),
+        (5, "not int; write Image(data, 'image/png') with the bytes of its file"),
+    ],
+)
+def test_an_image_is_made_of_bytes(data: object, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Image(data)  # type: ignore[arg-type]
+    assert str(raised.value) == f"an image is made of bytes, {hint}"
 
 
 def test_inputs_may_have_names_of_pythons_own() -> None:
