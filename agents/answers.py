@@ -64,16 +64,25 @@ class OutputType:
         """
         if annotation is None:
             return cls()
-        from pydantic import PydanticUserError, TypeAdapter
+        from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
         from pydantic_core import SchemaError
 
         from ..runtime.argument_reader import validator_of
 
         try:
             adapter: TypeAdapter[object] = TypeAdapter(cast("type[object]", annotation))
+            if not adapter.pydantic_complete:
+                adapter.rebuild(raise_errors=True)  # says which name is missing
             return cls(annotation, adapter, validator_of(adapter.core_schema))
-        except (PydanticUserError, SchemaError, TypeError, NameError) as exc:
-            raise ConfigError(f"output_type {annotation!r:.100}: {exc}") from exc
+        except PydanticUndefinedAnnotation as exc:
+            hint = "give the type itself" if isinstance(annotation, str) else "define it before the agent is made"
+            raise ConfigError(f"output_type {annotation!r:.100}: no type is named {exc.name!r:.100}; {hint}") from exc
+        except (PydanticUserError, SchemaError, SyntaxError, TypeError, NameError, KeyError) as exc:
+            reason = str(exc).partition("\n")[0]
+            raise ConfigError(
+                f"output_type {annotation!r:.100} is no type that pydantic knows, such as list[str] or a BaseModel: "
+                f"{reason:.300}"
+            ) from exc
 
     def read(self, value: object) -> tuple[object, str | None]:
         """The answer as that type, and what is wrong with it, in words for the model."""

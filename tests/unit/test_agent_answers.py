@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import anyio
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from tests.support.agent_worker import block
 from tests.support.agents import calls, code_agent, fake_runtime, tool_agent
 
@@ -89,6 +90,26 @@ def test_the_model_sees_the_type_in_the_stub_of_final_answer(runtime: Runtime) -
 def test_a_type_that_pydantic_does_not_know_is_refused_at_once(runtime: Runtime) -> None:
     with pytest.raises(ConfigError, match="output_type"):
         code_agent(runtime, output_type=ScriptedModel)
+
+
+Unfinished = create_model("Unfinished", items=(cast("type[object]", "list[Missing]"), ...))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Foo", "output_type 'Foo': no type is named 'Foo'; give the type itself"),
+        ("list[Foo]", "output_type 'list[Foo]': no type is named 'Foo'; give the type itself"),
+        (Unfinished, f"output_type {Unfinished!r}: no type is named 'Missing'; define it before the agent is made"),
+        ("1+", "output_type '1+' is no type that pydantic knows, such as list[str] or a BaseModel: "),
+        ({"a": int}, "output_type {'a': <class 'int'>} is no type that pydantic knows, such as list[str] or "),
+    ],
+)
+def test_a_type_that_is_not_there_is_named(kind: object, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tool_agent(output_type=kind)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("verdict", [True, None, 1])
