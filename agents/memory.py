@@ -186,6 +186,11 @@ def _document(data: str | bytes, name: str, fields: set[str], max_bytes: int) ->
 
 
 def _parsed(data: str | bytes, max_bytes: int) -> object:
+    given = cast("object", data)
+    if not isinstance(given, str | bytes):
+        kind = type(data).__name__
+        hint = "; it is read as text, so leave json.loads() out" if kind == "dict" else ""
+        raise MemoryFileError(f"what to_json() gave is a str or bytes, not {kind}{hint}")
     if len(data) > max_bytes:
         raise MemoryFileError(
             f"the file has {len(data)} bytes, {max_bytes} are allowed; raise max_bytes= if it is yours"

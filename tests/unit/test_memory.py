@@ -127,6 +127,13 @@ def test_a_run_is_no_conversation_and_another_version_is_refused(runtime: Runtim
             RunResult.from_json(json.dumps({**json.loads(text), "version": version}))
 
 
+def test_what_is_no_text_is_refused(runtime: Runtime) -> None:
+    with pytest.raises(MemoryFileError, match=r"^what to_json\(\) gave is a str or bytes, not NoneType$"):
+        RunResult.from_json(None)  # type: ignore[arg-type]
+    with pytest.raises(MemoryFileError, match=r"not dict; it is read as text, so leave json.loads\(\) out$"):
+        Conversation.from_json(code_agent(runtime), {})  # type: ignore[arg-type]
+
+
 def _set(path: str, value: object) -> Damage:
     def damage(document: dict[str, object]) -> object:
         *way, last = path.split(".")
