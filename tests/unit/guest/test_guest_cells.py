@@ -284,7 +284,7 @@ def test_an_error_of_what_is_missing_here_says_what_to_do(
 
 
 def test_an_error_of_that_name_of_the_cells_own_is_left_alone(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "zoneinfo", None)  # type: ignore[arg-type]  # as a cell may do
+    monkeypatch.setitem(sys.modules, "zoneinfo", None)  # as a cell may do
     assert host.run("raise type('ZoneInfoNotFoundError', (KeyError,), {})('x')").error.message == "'x'"
     assert host.run("import urllib.error\nraise urllib.error.URLError('no')").error.message == "<urlopen error no>"
 
