@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..runtime import lazy
 from ..runtime.safe_logs import one_line
 
 if TYPE_CHECKING:
     from .result import ActionStep, RunResult
 
-_log = logging.getLogger("cloche.agents")
+_log = lazy.logger("cloche.agents")
 
 
 def log_start(run_id: str, agent: str, tools: int) -> None:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
+from ..runtime import lazy
 from ..runtime.cell import Cell
 from ..runtime.errors import ClocheError, ConfigError
 from ..runtime.extras import install_command
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
     from opentelemetry.trace import Tracer as OtelTracer
 
-_log = logging.getLogger("cloche.telemetry")
+_log = lazy.logger("cloche.telemetry")
 
 Attributes = dict[str, str | int | float | bool | list[str]]
 MAX_CONTENT_CHARS: Final = 8192

@@ -32,5 +32,18 @@ def module(name: str) -> Any:
 
 
 def logger(name: str) -> Logger:
-    """The logger of this name."""
-    return cast("Logger", _Lazy(lambda: import_module("logging").getLogger(name)))
+    """The logger of this name.
+
+    What it says goes nowhere until the application sets up logging: without a handler of ours `logging` would print
+    warnings to stderr. All loggers of the package come from here, so the handler is there before the first record.
+    """
+    return cast("Logger", _Lazy(lambda: _logger(name)))
+
+
+def _logger(name: str) -> Logger:
+    import logging
+
+    root = logging.getLogger("cloche")
+    if not any(isinstance(entry, logging.NullHandler) for entry in root.handlers):
+        root.addHandler(logging.NullHandler())
+    return logging.getLogger(name)

@@ -5,10 +5,10 @@ The rule: a reply comes from one model as a whole. Once text was given out, an e
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from ...runtime import lazy
 from ...runtime.errors import ConfigError
 from ..errors import ModelError
 from ..messages import ModelReply, ModelRequest
@@ -17,7 +17,7 @@ from .base import RequestModel, ask_model
 from .given import GivenText
 
 T = TypeVar("T")
-_log = logging.getLogger("cloche.models")
+_log = lazy.logger("cloche.models")
 
 
 class FallbackModel(RequestModel):

@@ -6,10 +6,12 @@ import io
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from cloche import Runtime, Sandbox, SandboxFileError
+from cloche.runtime import lazy
 from cloche.runtime.fake_link import FakeSource
 from cloche.runtime.safe_logs import logged, one_line
 
@@ -92,3 +94,21 @@ def test_the_error_of_a_hostile_file_system_is_one_line() -> None:
         with pytest.raises(SandboxFileError) as caught:
             box.read_file("/tmp/missing")
         assert str(caught.value).isprintable()
+
+
+# --- where records go -------------------------------------------------------------------------------------------------
+
+
+def test_a_logger_of_the_package_prints_nothing_where_logging_is_not_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = logging.getLogger("cloche")
+    monkeypatch.setattr(ours, "handlers", [])
+    for name in ("cloche.one", "cloche.other"):
+        assert lazy.logger(name).name == name
+    assert [type(entry) for entry in ours.handlers] == [logging.NullHandler]
+
+
+def test_every_logger_of_the_package_is_one_of_those(root: Path) -> None:
+    folders = ("agents", "runtime", "wasm_sandbox", "deno_host")
+    sources = [path for folder in folders for path in (root / folder).rglob("*.py") if "guest" not in path.parts]
+    named = [path.name for path in sources if "getLogger(" in path.read_text(encoding="utf-8")]
+    assert named == ["lazy.py"]

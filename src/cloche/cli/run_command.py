@@ -6,7 +6,6 @@ Everything that the model and the guest wrote is escaped before a terminal shows
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -55,7 +54,6 @@ def run(
 
     Exit code: 0, 1 when it came to no answer, 2 when cloche or the model could not work, 124 when the deadline passed.
     """
-    logging.getLogger("cloche.agents").addHandler(logging.NullHandler())  # how the run ended is said below, once
     try:
         agent = cloche.CodeAgent(
             tools=load_tools(tools or ()),

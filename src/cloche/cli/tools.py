@@ -21,6 +21,8 @@ def load_tools(names: Sequence[str]) -> list[Callable[..., object]]:
     """
     if names and (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
+    if names:
+        _show_failures()
     found: list[Callable[..., object]] = []
     for name in names:
         target = _load(name)
@@ -29,6 +31,14 @@ def load_tools(names: Sequence[str]) -> list[Callable[..., object]]:
                 raise ConfigError(f"--tools {name!r}: it leads to type {type(tool).__name__}, which is no tool")
             found.append(tool)
     return found
+
+
+def _show_failures() -> None:
+    """Has what the library logs of tools that fail printed: whoever types the command has set up no logging."""
+    import logging
+
+    if logging.lastResort is not None:  # writes warnings to stderr
+        logging.getLogger("cloche.tools").addHandler(logging.lastResort)
 
 
 def _load(name: str) -> object:
