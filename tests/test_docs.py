@@ -11,7 +11,9 @@ import pytest
 
 from cloche.cli import exits
 from cloche.cli.render import cell_fields
+from cloche.runtime.config import RuntimeConfig
 from cloche.runtime.limits import KIB, MIB, Limits
+from cloche.runtime.tenants import TenantLimits
 
 PAGES = (
     "README.md",
@@ -49,6 +51,15 @@ def test_page_of_the_command_line_lists_every_field_of_a_cell(root: Path) -> Non
     section = _read(root / "docs/cli.md").partition("## Output")[2].partition("## Tools")[0]
     first_column = "".join(re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE))
     assert sorted(re.findall(r"`(\w+)`", first_column)) == sorted(cell_fields(None))
+
+
+def test_page_of_the_command_line_lists_every_variable_of_the_environment(root: Path) -> None:
+    section = _read(root / "docs/cli.md").partition("## Environment")[2]
+    listed = set(re.findall(r"`CLOCHE_(\w+)", "".join(re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE))))
+    runtime = {field.name for field in dataclasses.fields(RuntimeConfig)} - {"policy", "tenants", "tenant_limits"}
+    tenant = {f"tenant_{field.name}" for field in dataclasses.fields(TenantLimits)}
+    ours = {"model", "base_url", "api_key", "cache", "debug", "require_walls"}
+    assert listed == {name.upper() for name in runtime | tenant | ours}
 
 
 @pytest.mark.parametrize("page", PAGES)
