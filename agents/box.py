@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio.to_thread
 
@@ -50,7 +50,8 @@ class Box(Protocol):
 
 
 OpenBox = Callable[[Sequence[Tool]], AbstractAsyncContextManager[Box]]
-"""Opens a sandbox that has these tools; leaving the context closes it."""
+"""Opens a sandbox that has these tools, such as `lambda tools: AsyncSandbox(tools=tools)`. Called once per run or
+conversation; leaving the context closes the sandbox."""
 
 AGENT_CALL_S = 600.0
 """Seconds of a cell, and of one tool call, of an agent that has sub-agents, unless its limits say otherwise."""
@@ -106,12 +107,35 @@ def opener(given: GivenSandbox, tenant: str | None = None) -> OpenBox:
         return partial(_lend, given)
     if isinstance(given, Sandbox):
         return partial(_lend, _BlockingBox(given))
-    if not callable(given):
-        raise ConfigError(f"sandbox= takes SandboxOptions, an open sandbox or a function, not {given!r:.100}")
-    return given
+    if not callable(given) or isinstance(given, type):
+        raise ConfigError(
+            f"sandbox= takes SandboxOptions, an open sandbox or a function, not {given!r:.100}; a function is such as "
+            "lambda tools: AsyncSandbox(tools=tools)"
+        )
+    return partial(_opened_by, given)
 
 
-def check_tools(given: GivenSandbox, tools: Sequence[Tool]) -> None:
+def _opened_by(function: OpenBox, tools: Sequence[Tool]) -> AbstractAsyncContextManager[Box]:
+    """What the caller's function opens.
+
+    Raises:
+        ConfigError: it opens nothing that `async with` takes, or a sandbox without the tools.
+    """
+    made = function(tools)
+    if not hasattr(made, "__aenter__"):
+        kind = type(cast("object", made)).__name__
+        close = getattr(made, "close", None)
+        if close is not None:  # a `Sandbox`, or what an async function gave
+            close()
+        raise ConfigError(
+            f"the function of sandbox= gives an async context manager of a sandbox, not {kind}; write "
+            "sandbox=lambda tools: AsyncSandbox(tools=tools)"
+        )
+    check_tools(made, tools)
+    return made
+
+
+def check_tools(given: object, tools: Sequence[Tool]) -> None:
     """Whether an open sandbox has the tools of an agent, by name. What is yet to be opened gets them.
 
     Raises:
@@ -124,7 +148,8 @@ def check_tools(given: GivenSandbox, tools: Sequence[Tool]) -> None:
     if missing:
         raise ConfigError(
             f"the given sandbox has no tool {missing[0]!r}; make it with those of the agent, final_answer included: "
-            f"{type(given).__name__}(tools=agent.tools), where `agent` was made without sandbox="
+            f"{type(given).__name__}(tools=agent.tools), where `agent` was made without sandbox=, or in a function "
+            "(tools=tools)"
         )
 
 

@@ -38,7 +38,7 @@ CASES: dict[str, tuple[list[str], str]] = {
         [py("import urllib.request"), py("order('gold')"), py("final_answer(order('tea'))")],
         "seen: order tea is on its way\n['Veto', 'ToolError', None] tea is on its way\n",
     ),
-    "The sandbox": ([py("final_answer(len(open('/tmp/data.csv').read().split(',')))")], "3 2\n"),
+    "The sandbox": ([py("final_answer(len(open('/tmp/data.csv').read().split(',')))")], "3 2\n4\n"),
     "Watching from outside": ([py("final_answer(get_price('tea'))")], "3.5\n"),
 }
 """By heading: what the model says, and what the snippet prints."""

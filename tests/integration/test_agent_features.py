@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import anyio
 import pytest
@@ -21,7 +21,7 @@ from cloche import (
     ScriptedModel,
 )
 from cloche.agents.events import OutputChunk
-from cloche.runtime.tools import tool
+from cloche.runtime.tools import Tool, tool
 
 pytestmark = pytest.mark.wasmtime
 BOUND_S = 60.0
@@ -132,6 +132,36 @@ def test_a_given_sandbox_without_the_agents_tools_is_refused(kind: type[Sandbox 
     finally:
         if isinstance(box, Sandbox):
             box.close()
+
+
+def test_a_function_opens_the_sandbox_of_each_run_and_has_to_give_an_async_one(runtime: Runtime) -> None:
+    tools_seen: list[list[str]] = []
+
+    def opened(tools: Sequence[Tool]) -> AsyncSandbox:
+        tools_seen.append([entry.name for entry in tools])
+        return AsyncSandbox(tools=tools, runtime=runtime)
+
+    async def late(tools: Sequence[Tool]) -> AsyncSandbox:
+        return opened(tools)
+
+    def blocking(tools: Sequence[Tool]) -> Sandbox:
+        return Sandbox(tools=tools, runtime=runtime)
+
+    def forgetful(tools: Sequence[Tool]) -> AsyncSandbox:
+        return AsyncSandbox(runtime=runtime)
+
+    def agent(function: object) -> CodeAgent:
+        return CodeAgent([get_price], ScriptedModel([py("final_answer(1)")]), sandbox=function)  # type: ignore[arg-type]
+
+    assert agent(opened).run("Do it.", deadline_s=BOUND_S).output == 1
+    assert tools_seen == [["get_price", "final_answer"]]
+    for function, made in ((blocking, "Sandbox"), (late, "coroutine")):
+        with pytest.raises(ConfigError, match=f"context manager of a sandbox, not {made}; write sandbox=lambda tools"):
+            agent(function).run("Do it.")
+    with pytest.raises(ConfigError, match="the given sandbox has no tool 'get_price'"):
+        agent(forgetful).run("Do it.")
+    with pytest.raises(ConfigError, match="sandbox= takes SandboxOptions, an open sandbox or a function, not <class"):
+        agent(AsyncSandbox)
 
 
 def test_inputs_that_hide_names_of_pythons_own_break_neither_the_allow_list_nor_the_list_of_variables(
