@@ -38,6 +38,10 @@ CASES: dict[str, tuple[list[str], str]] = {
         [py("import urllib.request"), py("order('gold')"), py("final_answer(order('tea'))")],
         "seen: order tea is on its way\n['Veto', 'ToolError', None] tea is on its way\n",
     ),
+    "Code, prompts, imports": (
+        [py("final_answer(get_price('tea'))")],
+        "Task: What does tea cost?\n\nAnswer in Swedish.\n",
+    ),
     "The sandbox": ([py("final_answer(len(open('/tmp/data.csv').read().split(',')))")], "3 2\n4\n"),
     "Watching from outside": ([py("final_answer(get_price('tea'))")], "3.5\n"),
 }

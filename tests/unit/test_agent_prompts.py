@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import date
+from pathlib import Path
 
 import pytest
+from jinja2 import Environment, meta
 
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.models.scripted import ScriptedModel
@@ -145,3 +148,17 @@ def test_shared_templates_are_strict_too() -> None:
     mine = Prompts("mine", 1, system="s", task="t", plan="{{ steps }}")
     with pytest.raises(ConfigError, match="'steps' is undefined"):
         mine.render_plan(first=True, remaining_steps=3)
+
+
+def test_the_page_lists_the_variables_that_each_template_gets(root: Path) -> None:
+    page = (
+        (root / "docs/agents.md").read_text(encoding="utf-8").partition("| template | gets |")[2].partition("\n\n")[0]
+    )
+    rows = {row.split("|")[1].strip(" `"): row for row in page.split("\n")[2:]}
+    fields = [field.name for field in dataclasses.fields(Prompts) if field.name not in ("name", "version")]
+    assert list(rows) == fields
+    for name in fields:
+        own = getattr(load_prompts(), name)
+        source = own or (root / f"agents/prompts/common_v1_{name}.jinja").read_text(encoding="utf-8")
+        found = meta.find_undeclared_variables(Environment(autoescape=True).parse(source))
+        assert [variable for variable in found if f"`{variable}`" not in rows[name]] == []
