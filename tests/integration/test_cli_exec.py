@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tests.support.places import params, where
 
+from cloche import Sandbox
+from cloche.cli.system_exit import exit_of
+
 DEADLINE_S = 60
 CLOCHE = (sys.executable, "-P", "-m", "cloche")
 
@@ -63,6 +66,32 @@ def test_error_of_the_code_exits_1_with_its_traceback_on_stderr() -> None:
     assert (done.returncode, done.stdout) == (1, "before\n")
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_sys_exit_gives_the_exit_code_and_no_traceback() -> None:
+    assert _outcome(_cloche("exec", "import sys\nprint('done')\nsys.exit(0)")) == (0, "done\n", "")
+    assert _outcome(_cloche("exec", "import sys; sys.exit('not today')")) == (1, "", "not today\n")
+    done = _cloche("exec", "--json", "import sys; sys.exit(3)")
+    assert (done.returncode, json.loads(done.stdout)["error"]["type"]) == (3, "SystemExit")
+
+
+def test_every_kind_of_exit_is_read_as_python_reads_it() -> None:
+    expected = {
+        "sys.exit()": (0, ""),
+        "sys.exit(None)": (0, ""),
+        "raise SystemExit": (0, ""),
+        "exit(2)": (2, ""),
+        "sys.exit(-1)": (255, ""),
+        "sys.exit(300)": (44, ""),
+        "sys.exit('')": (1, "\n"),
+        "sys.exit('a\\nb')": (1, "a\nb\n"),
+        "sys.exit((1, 2))": (1, "(1, 2)\n"),
+        "1 / 0": None,
+        "class SystemExit(Exception): pass\nraise SystemExit('sys.exit(0) was not meant')": None,
+    }
+    with Sandbox(isolation="thread") as box:
+        found = {code: box.run(f"import sys\n{code}").error for code in expected}
+    assert {code: exit_of(error) for code, error in found.items() if error is not None} == expected
 
 
 @pytest.mark.parametrize("place", params(sampled=False))

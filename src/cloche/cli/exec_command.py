@@ -21,6 +21,7 @@ from . import exits
 from .failures import complain
 from .prepare import prepare
 from .render import cell_fields, write_json
+from .system_exit import exit_of
 from .terminal import ReaderGone, write_guest_text
 from .tools import load_tools
 
@@ -49,7 +50,8 @@ def execute(
 ) -> None:
     """Run Python code in a fresh sandbox.
 
-    Exit code: 0, 1 when the code raised, 2 when cloche could not run it, 124 when the deadline passed.
+    Exit code: 0, 1 when the code raised, n after its sys.exit(n), 2 when cloche could not run it, 124 when the deadline
+    passed.
     """
     try:
         source, granted, limits = read_source(code), load_tools(tools or ()), _limits(deadline, memory_mb)
@@ -118,12 +120,17 @@ def _streamed_from(box: Sandbox) -> Callable[[str, str], None]:
 
 
 def _report(cell: Cell, *, as_json: bool) -> int:
+    left = exit_of(cell.error) if cell.error is not None else None
     if as_json:
         write_json(cell_fields(cell))
+    elif left is not None:
+        write_guest_text(left[1], to="stderr")
     elif cell.error is not None:
         write_guest_text(cell.error.traceback.rstrip("\n") + "\n", to="stderr")
     elif cell.value_repr is not None:
         write_guest_text(f"{cell.value_repr}\n", to="stdout")
+    if left is not None:
+        return left[0]
     return exits.OK if cell.ok else exits.GUEST_ERROR
 
 
