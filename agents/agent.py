@@ -177,14 +177,17 @@ class Agent(Runnable):
 
     @property
     def name(self) -> str:
+        """For logs, and for an agent that calls this one; empty if none was given."""
         return self.spec.name
 
     @property
     def description(self) -> str:
+        """What it is good for, for an agent that calls this one; empty if none was given."""
         return self.spec.description
 
     @property
     def model(self) -> Model:
+        """What writes its code or its tool calls."""
         return self.spec.model
 
     @property
@@ -194,14 +197,17 @@ class Agent(Runnable):
 
     @property
     def max_steps(self) -> int:
+        """Steps of a run that names no other number."""
         return self.spec.max_steps
 
     @property
     def prompts(self) -> Prompts:
+        """Its templates: those that were given, or the package's own."""
         return self.spec.prompts
 
     @property
     def system_prompt(self) -> str:
+        """What each run begins with, rendered: the rules, the tools, the `instructions`."""
         return self.spec.system_prompt
 
     def conversation(self, *, tenant: str | None = None) -> Conversation:

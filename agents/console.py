@@ -45,6 +45,9 @@ class ConsoleLogger:
         self._thoughts = thoughts
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} max_chars={self._max_chars} thoughts={self._thoughts}>"
+
     def __call__(self, event: Event) -> None:
         """Print one event; kinds that it does not know, and pieces of what comes whole later, are left out."""
         with self._lock:

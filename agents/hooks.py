@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .messages import Message, ModelReply
 
 T = TypeVar("T")
+_METHODS = ("before_model", "after_model", "before_cell", "after_cell", "before_tool", "after_tool")
 
 
 class Veto(Exception):
@@ -64,6 +65,10 @@ class HookedToolCall:
 
 class Hooks:
     """Subclass it and override what you need. Every method may be `async`."""
+
+    def __repr__(self) -> str:
+        own = [name for name in _METHODS if overridden([self], name)]
+        return f"<{type(self).__name__} {', '.join(own) or 'without hooks'}>"
 
     def before_model(self, call: ModelCall) -> Sequence[Message] | None | Awaitable[Sequence[Message] | None]:
         """May return other messages to send. They are sent once and do not change the conversation. May raise Veto,

@@ -112,6 +112,7 @@ class TokenUsage:
 
     @property
     def total_tokens(self) -> int:
+        """Input and output together; cached and reasoning tokens are in these already."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: TokenUsage) -> TokenUsage:

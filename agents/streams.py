@@ -81,6 +81,12 @@ def result_of(future: Future[RunResult]) -> RunResult:
     return future.result()
 
 
+def _state(over: bool, result: RunResult | None) -> str:
+    if result is not None:
+        return f"ended: {result.stop_reason}"
+    return "ended" if over else "running"
+
+
 class EventStream:
     """Events of a run, for blocking code: `for event in agent.stream(task): ...`."""
 
@@ -95,6 +101,9 @@ class EventStream:
     def result(self) -> RunResult | None:
         """The result, once `RunFinished` was seen."""
         return self._result
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {_state(self._running.future.done(), self._result)}>"
 
     def cancel(self) -> None:
         """End the run in order, from any thread; its `RunFinished` still comes."""
@@ -188,6 +197,9 @@ class AsyncEventStream:
     def result(self) -> RunResult | None:
         """The result, once `RunFinished` was seen."""
         return self._result
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {_state(self._task.done(), self._result)}>"
 
     def cancel(self) -> None:
         """End the run in order, from any thread; its `RunFinished` still comes."""

@@ -79,6 +79,10 @@ class OpenTelemetryTracer:
         common = {"gen_ai.provider.name": provider_name, "gen_ai.conversation.id": conversation_id}
         self._common: Attributes = {name: value for name, value in common.items() if value is not None}
 
+    def __repr__(self) -> str:
+        common = "".join(f" {name}={value!r}" for name, value in self._common.items())
+        return f"<{type(self).__name__}{common} capture_content={self._capture}>"
+
     def begin(self, operation: Operation) -> End:
         """As `Tracer.begin`. Never raises."""
         try:

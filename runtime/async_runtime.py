@@ -44,6 +44,7 @@ class AsyncRuntime:
 
     @property
     def config(self) -> RuntimeConfig:
+        """What it was made with, defaults filled in."""
         return self._core.config
 
     @property

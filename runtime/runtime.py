@@ -49,6 +49,7 @@ class Runtime:
 
     @property
     def config(self) -> RuntimeConfig:
+        """What it was made with, defaults filled in."""
         return self._core.config
 
     @property

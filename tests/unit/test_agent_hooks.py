@@ -114,6 +114,10 @@ def test_hooks_edit_the_code_and_the_cell_in_order(runtime: Runtime) -> None:
     assert step.cell.stdout == "B\n"  # the first found no B of its own in it; the second took its C back
 
 
+def test_hooks_show_which_methods_they_have() -> None:
+    assert (repr(NoPrint()), repr(Hooks())) == ("<NoPrint before_cell>", "<Hooks without hooks>")
+
+
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 

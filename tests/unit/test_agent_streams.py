@@ -305,3 +305,18 @@ def test_cancelling_while_an_endpoint_streams_closes_the_connection_and_keeps_th
     assert happening.result is not None
     assert happening.result.stop_reason == "cancelled"
     assert [step.reply.text for step in happening.result.steps] == ["I will add"]
+
+
+def test_streams_show_whether_the_run_goes_on(runtime: Runtime) -> None:
+    agent = agent_for(runtime, block("final_answer 1"))
+    with agent.stream("Go.") as blocking:
+        list(blocking)
+        assert repr(blocking) == "<EventStream ended: final>"
+
+    async def main() -> None:
+        with anyio.fail_after(BOUND_S):
+            async with agent.astream("Go.") as stream_of_run:
+                assert repr(stream_of_run) == "<AsyncEventStream running>"
+            assert repr(stream_of_run) == "<AsyncEventStream ended>"
+
+    anyio.run(main)

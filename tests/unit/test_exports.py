@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,19 @@ def test_type_checkers_see_every_public_name_from_the_same_module() -> None:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
             seen.update({alias.asname or alias.name: node.module for alias in node.names})
     assert seen == MODULES
+
+
+def test_every_public_method_and_property_of_a_public_class_says_what_it_does() -> None:
+    silent: list[str] = []
+    for name in cloche.__all__:
+        kind: object = getattr(cloche, name)
+        for base in kind.__mro__ if isinstance(kind, type) else ():
+            ours = base.__module__.startswith("cloche.")
+            for member, value in vars(base).items() if ours else ():
+                callable_one = isinstance(value, property | classmethod | staticmethod) or inspect.isfunction(value)
+                if callable_one and not member.startswith("_") and not inspect.getdoc(getattr(kind, member)):
+                    silent.append(f"{name}.{member}")
+    assert silent == []
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:

@@ -118,3 +118,8 @@ def test_a_span_processor_that_fails_does_not_end_the_run(runtime: Runtime, capl
     assert code_agent(runtime, block("final_answer 4"), tracer=tracer).run("Add.").output == 4
     assert "a span could not be started" in caplog.text
     assert "\x1b" not in caplog.text
+
+
+def test_a_tracer_shows_how_it_is_set_up(provider: TracerProvider) -> None:
+    made = OpenTelemetryTracer(provider=provider, provider_name="local")
+    assert repr(made) == "<OpenTelemetryTracer gen_ai.provider.name='local' capture_content=False>"

@@ -129,3 +129,8 @@ def test_a_transcript_of_tool_calls_is_text() -> None:
     assert all(not message.tool_calls and message.tool_call_id is None for message in said)
     assert "Calls get_price with {'item': 'tea'}" in said[1].content
     assert all(one.role != other.role for one, other in zip(said, said[1:], strict=False))
+
+
+def test_a_console_logger_shows_how_it_is_set_up() -> None:
+    pytest.importorskip("rich")
+    assert repr(ConsoleLogger(max_chars=50)) == "<ConsoleLogger max_chars=50 thoughts=True>"
