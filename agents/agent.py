@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Final, TypedDict, cast
 
 from ..runtime.errors import ConfigError
 from ..runtime.runtime_core import core_of
@@ -31,6 +31,7 @@ from .option_checks import (
     check_run,
     checked_hooks,
     checked_images,
+    several,
     stop_sequences,
 )
 from .prompts.templates import Prompts, preview_of
@@ -276,7 +277,8 @@ def common_spec(
     check_model(model)  # first: swapped arguments are told as such
     output = OutputType.of(options.get("output_type"))
     managed = managed_tools(options.get("managed_agents", ()))
-    table = ToolTable([*tools, *managed, final_answer_tool(output)])
+    given = cast("tuple[Tool | Callable[..., object], ...]", several("tools", tools))
+    table = ToolTable([*given, *managed, final_answer_tool(output)])
     interval, window = options.get("planning_interval"), options.get("context_tokens")
     return {
         "kind": kind,

@@ -132,6 +132,13 @@ def test_what_is_no_model_is_refused(model: object, message: str) -> None:
         assert str(raised.value) == message
 
 
+def test_tools_are_a_list() -> None:
+    for given, written in ((get_price, "get_price"), (None, "..."), ("web_search", "'web_search'")):
+        with pytest.raises(ConfigError) as raised:
+            CodeAgent(given, MODEL)  # type: ignore[arg-type]
+        assert str(raised.value) == f"tools is a list, not {given!r:.100}; write tools=[{written}]"
+
+
 # --- of a run ---------------------------------------------------------------------------------------------------------
 
 
