@@ -125,17 +125,22 @@ def paced_lane(alarms: Alarms, places: int = 1) -> tuple[Lane, Pace]:
     return lane, pace
 
 
+def fill(pace: Pace, ahead_s: float = BOUND_S) -> None:
+    """As much work as it counts; for so long nothing of it drains."""
+    pace.worked(time.monotonic() + ahead_s, 3600.0)
+
+
 def test_a_turn_waits_for_the_alarm_though_a_place_is_free_and_only_the_first_of_the_line_sets_one() -> None:
     alarms, went = Alarms(), list[str]()
     lane, pace = paced_lane(alarms)
-    pace.worked(time.monotonic(), 3600.0)
+    fill(pace)
     turns = {name: lane.turn() for name in "abc"}
     for name, turn in turns.items():
         turn.begin(lambda name=name: went.append(name))  # type: ignore[misc]  # bound here
     assert (went, lane.held, lane.waiting, len(alarms.set)) == ([], 0, 3, 1)
     alarms.ring()
     assert (went, lane.held, lane.waiting) == (["a"], 1, 2)
-    pace.worked(time.monotonic(), 3600.0)
+    fill(pace)
     turns["a"].end()
     assert (went, len(alarms.set)) == (["a"], 1)  # the next pause
     assert turns["b"].give_up()
@@ -148,7 +153,7 @@ def test_a_turn_waits_for_the_alarm_though_a_place_is_free_and_only_the_first_of
 def test_an_alarm_that_finds_the_pace_filled_again_sets_the_next() -> None:
     alarms, went = Alarms(), list[str]()
     lane, pace = paced_lane(alarms)
-    pace.worked(time.monotonic(), 3600.0)
+    fill(pace)
     turn = lane.turn()
     turn.begin(lambda: went.append("a"))
     lane._books.on_due()  # early
@@ -161,7 +166,7 @@ def test_an_alarm_that_finds_the_pace_filled_again_sets_the_next() -> None:
 def test_an_alarm_for_a_line_that_everybody_has_left_does_nothing() -> None:
     alarms, went = Alarms(), list[str]()
     lane, pace = paced_lane(alarms)
-    pace.worked(time.monotonic(), 3600.0)
+    fill(pace)
     turn = lane.turn()
     turn.begin(lambda: went.append("a"))
     turn.end()
@@ -178,10 +183,10 @@ def pressing(runtime: Runtime) -> bool:
 
 
 def worn_out(runtime: Runtime, ahead_s: float = 0.0) -> None:
-    """The tenant has begun as much as it may for now; for so long nothing of it wears off."""
+    """The tenant has begun as much as it may for now."""
     pace = runtime.core._accounts._accounts["acme"].starts._books.pace
     assert pace is not None
-    pace.worked(time.monotonic() + ahead_s, 3600.0)
+    fill(pace, ahead_s)
 
 
 def test_starts_pause_beside_others_and_come_to_their_turn_by_themselves() -> None:
