@@ -290,8 +290,15 @@ def default_core() -> RuntimeCore:
 
 
 def core_of(runtime: HasCore | None) -> RuntimeCore:
-    """The core of a runtime, or the default one; checked for use."""
-    core = default_core() if runtime is None else runtime.core
+    """The core of a runtime, or the default one; checked for use.
+
+    Raises:
+        ConfigError: it is no runtime.
+        RuntimeClosed: it was closed.
+    """
+    core = default_core() if runtime is None else getattr(runtime, "core", None)
+    if not isinstance(core, RuntimeCore):
+        raise ConfigError(f"runtime is an open Runtime or AsyncRuntime, not {runtime!r:.100}")
     core.check()
     return core
 

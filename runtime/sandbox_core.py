@@ -97,6 +97,8 @@ class SandboxCore:
         self.tenant = None if tenant is None else checked_tenant(tenant)
         if tenant is not None and isolation == "thread":
             raise ConfigError('tenants need a process each: isolation="thread" is for code of one who trusts himself')
+        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"limits is Limits, such as Limits(wall_s=10), not {limits!r:.100}")
         self._account: Account | None = None
         self.limits = limits or _USUAL
         self.isolation: Isolation = isolation  # type: ignore[assignment]  # checked by `check_options`
@@ -170,6 +172,8 @@ class SandboxCore:
         """Start a cell; its deadline counts from here."""
         started = time.monotonic()
         allowed_s = self._allowed(deadline_s)
+        if on_output is not None and not callable(on_output):
+            raise ConfigError(f"on_output is a function of the stream's name and text, not {on_output!r:.100}")
         account, runtime, mine = self._account, self.runtime, object()
         try:
             link = self._claim(mine)

@@ -176,6 +176,8 @@ class Session:
     def _inputs(self, inputs: Mapping[str, object]) -> bytes:
         if not inputs:
             return _NO_INPUTS
+        if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f'inputs are values by name, not {inputs!r:.100}; write inputs={{"name": value}}')
         for name in inputs:
             if not str(name).isidentifier() or keyword.iskeyword(name):
                 raise ConfigError(f"an input is a variable of the cell; {name!r:.100} cannot be one")

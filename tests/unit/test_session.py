@@ -74,6 +74,7 @@ def test_a_cell_frame_carries_source_and_inputs_and_ids_rise() -> None:
     [
         (request("\ud800"), ConfigError, "the code has a lone surrogate at index 0"),
         (request(b"1 + 1"), ConfigError, "code is text (str), not bytes"),  # type: ignore[arg-type]
+        (request(inputs=[1]), ConfigError, 'inputs are values by name, not [1]; write inputs={"name": value}'),  # type: ignore[arg-type]
         (request("x" * 101), LimitExceeded, "the code has 101 bytes, code_bytes allows 100"),
         (request(inputs={"a b": 1}), ConfigError, "an input is a variable of the cell; 'a b' cannot be one"),
         (request(inputs={"class": 1}), ConfigError, "an input is a variable of the cell; 'class' cannot be one"),
