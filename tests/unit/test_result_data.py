@@ -107,6 +107,7 @@ def test_a_record_that_holds_itself_is_a_fault_of_the_tool() -> None:
         as_data(tree)
 
 
+@pytest.mark.guarantee("G06")
 def test_the_guest_sees_no_field_that_the_tool_did_not_declare(calls_of: Callable[..., CellCalls]) -> None:
     def me() -> Public:
         return USER

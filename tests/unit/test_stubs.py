@@ -118,6 +118,7 @@ SEEN: list[str] = []
 OPTIONS: dict[str, object] = {"c": CLIENT}
 
 
+@pytest.mark.guarantee("G06")
 def test_a_default_shows_nothing_but_plain_data() -> None:
     def ask(text: str, opts: object = OPTIONS, client: object = CLIENT, n: object = SEEN) -> None: ...
 
