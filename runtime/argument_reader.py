@@ -220,7 +220,14 @@ def _has_alias(schema: object) -> bool:
         return any(map(_has_alias, schema))
     if not isinstance(schema, dict):
         return False
-    return "validation_alias" in schema or any(map(_has_alias, schema.values()))
+    if "validation_alias" in schema or "alias" in schema:
+        return True
+    for key in _INNER_SCHEMAS & schema.keys():
+        part = schema[key]
+        named = key in ("fields", "choices") and isinstance(part, dict)  # by name or by tag, not itself a schema
+        if _has_alias(list(part.values()) if named else part):
+            return True
+    return False
 
 
 def _bounded(schema: object, extra: object = None) -> object:

@@ -262,8 +262,8 @@ class CellCalls:
         """What `run` gives, as the guest will see it. This is the broad `except` of tool dispatch."""
         try:
             result = run()
-            if tool.as_data is not None:
-                result = tool.as_data(result)
+            if tool.shown is not None:
+                result = tool.shown(result, self._value_limits.size)
             payload = encode(result, self._value_limits, f"result of {tool.name}")
         except Refused as refused:
             return self._refused(tool, refused)

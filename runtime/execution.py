@@ -336,6 +336,8 @@ class Execution(Generic[T]):
             self._turn.end()
         self._on_end(lost)
         with self._gate:
+            if self._over:  # told already, by one who found the other torn out of this
+                return
             self._over = True
             callbacks, self._callbacks = self._callbacks, []
         self._done.release()

@@ -53,6 +53,7 @@ class TypeWriter:
 
     def __init__(self) -> None:
         self._classes: dict[str, tuple[type, str]] = {}
+        self._roots: set[type] = set()
 
     @property
     def declarations(self) -> list[str]:
@@ -98,7 +99,7 @@ class TypeWriter:
         if fields is None:
             return hint.__name__
         if getattr(hint, "__pydantic_root_model__", False) is True:  # it is written as what it holds
-            return self.write(fields["root"])
+            return self._root(hint, fields["root"])
         name = re.sub(r"\W+", "_", hint.__name__).strip("_")  # of a generic: `Page[Row]`
         known = self._classes.get(name)
         if known is not None:
@@ -109,6 +110,16 @@ class TypeWriter:
         # The remark: a model that sees a class writes `Row(...)`, and the class is nowhere.
         self._classes[name] = (hint, "\n".join([f"class {name}(TypedDict):  # a dict, written {{...}}", *lines]))
         return name
+
+    def _root(self, kind: type, held: object) -> str:
+        """A root model, as what it holds; `Any` where that holds itself."""
+        if kind in self._roots:
+            return "Any"
+        self._roots.add(kind)
+        try:
+            return self.write(held)
+        finally:
+            self._roots.discard(kind)
 
 
 def fields_of(kind: type) -> dict[str, object] | None:
@@ -137,7 +148,8 @@ def fields_of(kind: type) -> dict[str, object] | None:
 def _model_field(field: typing.Any) -> object:
     hint = getattr(field, "annotation", typing.Any)
     hint = typing.Annotated[hint, field]  # for its description
-    return hint if field.is_required() else _optional(hint)
+    always = field.is_required() and getattr(field, "exclude", None) is not True  # a result may lack it
+    return hint if always else _optional(hint)
 
 
 def _optional(hint: typing.Any) -> object:

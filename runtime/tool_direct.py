@@ -20,8 +20,10 @@ from .tool_outcome import SHOWN, HookFailed, Late, Outcome, Refused, failure, re
 from .tool_pipeline import NO_HOOKS, drive_async, guarded_steps
 from .tool_signature import BadArguments
 from .tools import Function, Tool, ToolTable
+from .value_types import CrossError
 
 _TOOL_S = Limits().tool_s
+_MOST_BYTES = Limits().value_bytes
 _log = lazy.logger("cloche.tools")
 
 
@@ -105,11 +107,14 @@ class DirectCalls:
         try:
             steps = guarded_steps(tool, bound, call_id, self._observer)
             result = await drive_async(steps, tool, allowed_s)
-            return DirectResult(result if tool.as_data is None else tool.as_data(result))
+            return DirectResult(result if tool.shown is None else tool.shown(result, _MOST_BYTES))
         except Refused as refused:
             if isinstance(refused, HookFailed):
                 self._failures.warn(refused.what, refused.exc)
             return DirectResult(error=refused)
+        except CrossError as exc:
+            self._failures.warn(f"tool {tool.name} gave what no model can be shown", exc)
+            return DirectResult(error=Refused("CannotCross", tidy(str(exc))))
         except Late as exc:
             return DirectResult(error=Refused("TimedOut", str(exc), "timeout"))
         except Exception as exc:  # noqa: BLE001  # tool dispatch: whatever a tool raises is data

@@ -127,10 +127,11 @@ def _decision(answer: object, *, none_allows: bool) -> Decision:
 
 def _attempts(tool: Tool, arguments: Arguments) -> Generator[Effect, object, object]:
     """The tool's result, or the exception of the last attempt."""
+    own = {id(parameter.default): parameter.default for parameter in tool.parameters}  # its defaults are no copies
     for number in range(tool.retries + 1):
         try:
             # A tool may change what it was given; the next attempt gets what was checked and approved.
-            return (yield Attempt(arguments if number == tool.retries else copy.deepcopy(arguments)))
+            return (yield Attempt(arguments if number == tool.retries else copy.deepcopy(arguments, dict(own))))
         except tool.retry_on as exc:
             stuck = isinstance(exc, Late) and not tool.is_async  # its thread cannot be stopped: no second one beside it
             if number == tool.retries or stuck:

@@ -211,11 +211,11 @@ class Tool(metaclass=_FinishedByClass):
         return result_check(self.name, self._returns) if self.check_result else None
 
     @functools.cached_property
-    def as_data(self) -> Callable[[object], object] | None:
-        """Gives a checked result as the data that the annotation declares, no field more. None where it is data."""
-        from .result_reader import result_as_data
+    def shown(self) -> Callable[[object, int], object] | None:
+        """Gives what the annotation shows of a checked result: no field that only a subclass has. None: all of it."""
+        from .declared import shown_by
 
-        return result_as_data(self.name, self._returns) if self.check_result else None
+        return shown_by(self._returns) if self.check_result else None
 
     def checked(self, result: object) -> object:
         """The result, checked.

@@ -8,12 +8,14 @@ import struct
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
+from .value_decoder import decode
 from .value_forms import fields_of, is_record, plain_form
 from .value_types import (
     BITS_PER_DIGIT,
     EXTENDED,
     ITEM_COST,
     MARSHAL_DIGIT_BITS,
+    BadValue,
     CrossError,
     ValueLimits,
     ValueTooLarge,
@@ -37,11 +39,18 @@ def encode(value: object, limits: ValueLimits, root: str = "value") -> bytes:
     if plain is not None:
         return plain
     out = bytearray((EXTENDED,))
+    encoder = _Encoder(out, limits)
     try:
-        _Encoder(out, limits).write(value, root, 0)
+        encoder.write(value, root, 0)
     except RecursionError:  # little stack was left; the limit on depth keeps this away from honest callers
         raise ValueTooLarge("value_depth", limits.depth + 1, limits.depth, root) from None
-    return bytes(out)
+    written = bytes(out)
+    if encoder.folded:  # two keys may have become one, or what has no hash: the other side would take it for an attack
+        try:
+            decode(written, limits, root)
+        except BadValue as exc:
+            raise CrossError(f"its keys or items do not serve once they are plain data ({exc})", root) from None
+    return written
 
 
 def _encode_fast(value: object, limits: ValueLimits) -> bytes | None:
@@ -135,6 +144,8 @@ class _Encoder:
         self.open: set[int] = set()
         self.hashed = 0
         """How many dict keys and sets the current part sits in: there a dataclass cannot become a dict."""
+        self.folded = False
+        """Whether a part of a dict key or a set stands as its plain form."""
 
     def write(self, value: object, path: str, depth: int) -> None:
         self.charge(ITEM_COST, path)
@@ -149,6 +160,8 @@ class _Encoder:
                 raise CrossError(f"{kind.__name__} cannot cross inside a set or as a dict key", path)
             self.nested(fields_of(value, path), path, depth, dict)
         else:
+            self.folded |= self.hashed > 0
+            self.cost -= ITEM_COST  # it is charged as what stands for it
             self.write(plain_form(value, path), path, depth)
 
     def charge(self, cost: int, path: str) -> None:

@@ -45,7 +45,7 @@ _TEXTS = frozenset(
 
 def is_record(kind: type) -> bool:
     """Whether values of the type are records: dataclasses or pydantic models."""
-    if issubclass(kind, Enum) or _is_root_model(kind):
+    if issubclass(kind, Enum) or is_root_model(kind):
         return False
     # The first is `is_dataclass`, for whose import a process start pays 10 ms.
     return hasattr(kind, "__dataclass_fields__") or isinstance(getattr(kind, "model_fields", None), dict)
@@ -63,10 +63,10 @@ def fields_of(record: object, path: str) -> dict[str, object]:
 
         names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # looked at above
     else:
-        fields: dict[str, object] = getattr(type(record), "model_fields")  # noqa: B009
-        names = [name for name, field in fields.items() if getattr(field, "exclude", None) is not True]
+        names = getattr(type(record), "model_fields")  # noqa: B009
+    hidden = excluded_fields(type(record))
     try:
-        return {name: getattr(record, name) for name in names}
+        return {name: getattr(record, name) for name in names if name not in hidden}
     except AttributeError as exc:
         raise CrossError(f"{type(record).__name__} has a field without a value: {exc.name}", path) from None
 
@@ -80,7 +80,7 @@ def plain_form(value: object, path: str) -> object:
     kind = type(value)
     if issubclass(kind, Enum):
         return value.value  # type: ignore[attr-defined]  # looked at above
-    if _is_root_model(kind):
+    if is_root_model(kind):
         return value.root  # type: ignore[attr-defined]  # as pydantic has it
     for plain, unwrap in _PLAIN:
         if issubclass(kind, plain):
@@ -90,5 +90,12 @@ def plain_form(value: object, path: str) -> object:
     raise CrossError(f"{kind.__name__} cannot cross", path)
 
 
-def _is_root_model(kind: type) -> bool:
+def excluded_fields(kind: type) -> set[str]:
+    """Names of the fields that a pydantic model or dataclass keeps to itself, `Field(exclude=True)`."""
+    fields: dict[str, object] = getattr(kind, "__pydantic_fields__", {})
+    return {name for name, field in fields.items() if getattr(field, "exclude", None) is True}
+
+
+def is_root_model(kind: type) -> bool:
+    """Whether it is a pydantic `RootModel`, which is written as what it holds."""
     return getattr(kind, "__pydantic_root_model__", False) is True

@@ -203,7 +203,7 @@ def test_results_are_told_as_json() -> None:
     result = agent_of(
         [rows, found, text, pair], calls(*[(n, NOTHING) for n in ("rows", "found", "text", "pair")]), DONE
     ).run("x")
-    assert told(result.messages)[:4] == ['[{"name": "ä", "count": 1}]', '{"title": "t"}', "plain", "[1]"]
+    assert told(result.messages)[:4] == ['[{"name": "ä", "count": 1}]', '{"title":"t"}', "plain", "[1]"]
 
 
 def test_long_results_are_shown_by_head_and_tail() -> None:

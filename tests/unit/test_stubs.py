@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Annotated, Generic, NotRequired, Required, TypedDict, TypeVar
+from typing import Annotated, Generic, NamedTuple, NotRequired, Required, TypedDict, TypeVar
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
@@ -70,6 +70,43 @@ def test_a_class_says_what_may_be_left_out_and_what_its_author_says_of_a_field(h
 def test_a_root_model_is_written_as_what_it_holds() -> None:
     assert TypeWriter().write(Numbers) == "list[int]"
     assert declared(Numbers) == []
+
+
+class Nest(RootModel[list["Nest"]]):
+    pass
+
+
+def test_a_root_model_that_holds_itself_comes_to_an_end() -> None:
+    assert TypeWriter().write(Nest) == "list[Any]"
+
+
+def test_a_parameter_with_an_alias_is_taken_by_either_name() -> None:
+    def ask(text: Annotated[str, Field(alias="q")]) -> None: ...
+
+    made = Tool(ask)
+    assert made.bind((), {"q": "a"}) == made.bind((), {"text": "a"})
+
+
+class Pt(NamedTuple):
+    x: int
+    y: int
+
+
+class Defaults(BaseModel):
+    at: Pt = Pt(1, 2)
+    kind: dict[str, str] = Field(default={"type": "dataclass", "alias": "x"})
+
+
+def test_defaults_of_a_model_are_its_own_business() -> None:
+    def take(what: Defaults) -> Defaults:
+        return what
+
+    made = Tool(take)
+    (given,), _ = made.bind(({},), {})
+    assert given == Defaults()
+    assert made.checked(given) == Defaults()
+    assert made.shown is not None
+    assert made.shown(given, 10_000) is given
 
 
 def test_a_generic_has_a_name_that_python_can_read() -> None:

@@ -52,6 +52,22 @@ def test_other_failures_and_the_last_one_are_told(way: Ways, method: str, kind: 
     assert flaky.calls == calls
 
 
+def test_each_attempt_has_the_default_itself_and_what_was_given_anew(way: Ways) -> None:
+    gate = threading.Lock()
+    seen: list[object] = []
+
+    def get(key: list[int], gates: dict[str, Any] = {"get": gate}) -> int:  # noqa: B006  # kept between calls
+        seen.append(gates["get"])
+        key.append(1)
+        if len(seen) < 3:
+            raise ConnectionError
+        return len(key)
+
+    found = Tool(get, retries=2, retry_pause_s=0, read_only=True)
+    assert way(found).call("get", key=[0]) == (True, 2)
+    assert seen == [gate] * 3
+
+
 def test_the_exceptions_may_be_named(way: Ways) -> None:
     flaky = Flaky(1, KeyError)
     found = Tool(flaky.get, retries=1, retry_pause_s=0, retry_unsafe=True, retry_on=(KeyError,))

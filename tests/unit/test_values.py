@@ -184,6 +184,42 @@ def test_what_has_a_plain_form_crosses_as_that(value: object, plain: object) -> 
     assert (repr(back), type(back)) == (repr(plain), type(plain))
 
 
+class Paint(enum.Enum):
+    RED = [255, 0, 0]  # such a value is what is tested
+
+
+class Number(int):
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {Paint.RED: "a"},
+        {Paint.RED},
+        {Odd.POINT: 1},
+        {Number(1): 1, Number(True): 2},
+        {uuid.UUID(int=1): 1, str(uuid.UUID(int=1)): 2},
+        {(Number(1), 2): 1, (1, 2): 2},
+        [{"deep": {Paint.RED}}],
+    ],
+    ids=repr,
+)
+def test_keys_that_do_not_serve_as_plain_data_are_refused_here_and_not_taken_for_an_attack_there(value: object) -> None:
+    with pytest.raises(CrossError, match=r"^inputs"):
+        encode(value, LIMITS, "inputs")
+
+
+def test_a_plain_form_costs_what_it_stands_for() -> None:
+    limits = ValueLimits(size=64 * 11)
+    assert decode(encode([Color.RED] * 10, limits), limits) == [1] * 10
+    with pytest.raises(ValueTooLarge):
+        encode([Color.RED] * 11, limits)
+
+
 def test_a_plain_form_that_holds_itself_ends_at_the_limit_of_depth() -> None:
     ring = collections.defaultdict[str, object](list)
     ring["back"] = ring

@@ -7,6 +7,8 @@ Rule: imports themselves are left alone, so `try: import numpy except ImportErro
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 _NETWORK = "there is no network in this sandbox; ask the host for data through a tool"
 _PROCESS = "there are no processes in this sandbox"
@@ -48,6 +50,7 @@ _REASONS: dict[str, str] = {
 }
 _NATIVE_LIST = "_cloche_native.txt"
 """Beside this package in the image: `import name<TAB>package<TAB>version` of what Pyodide has as native wheels."""
+_ARGS: Callable[[BaseException], tuple[Any, ...]] = BaseException.args.__get__  # type: ignore[attr-defined]  # a getset descriptor
 _ZONES = "there are no time zones in this sandbox's image; use datetime.timezone with a fixed offset, or datetime.UTC"
 _STDLIB = "this module of the standard library is not part of this sandbox"
 _OTHER = "it is not in this sandbox's image, and nothing can be installed while it runs; use the standard library"
@@ -55,12 +58,9 @@ _OTHER = "it is not in this sandbox's image, and nothing can be installed while 
 
 def hint(exc: BaseException) -> str | None:
     """A sentence for an error of what is missing here, None for anything else."""
-    if _is_of("zoneinfo", "ZoneInfoNotFoundError", exc):
-        return _ZONES
-    if _is_of("socket", "gaierror", exc):
-        return _NETWORK
-    if _is_of("urllib.error", "URLError", exc):
-        return _NETWORK if _is_of("socket", "gaierror", getattr(exc, "reason", None)) else None
+    kind = type(exc)
+    if issubclass(kind, OSError | KeyError):
+        return _of_no_module(exc)
     if not isinstance(exc, ModuleNotFoundError) or not isinstance(exc.name, str):
         return None
     top = exc.name.partition(".")[0]
@@ -73,10 +73,21 @@ def hint(exc: BaseException) -> str | None:
     return _native_package(top) or _OTHER
 
 
-def _is_of(module: str, name: str, thing: object) -> bool:
-    """Whether it is of exactly this class: a subclass could have the cell's own code in any attribute."""
-    found = sys.modules.get(module)
-    return type(found) is type(sys) and type(thing) is vars(found).get(name)
+def _of_no_module(exc: BaseException) -> str | None:
+    """For an error of network or time zones. By the names of classes, past every attribute and metaclass: nothing here
+    runs code of the cell's own, which may call its classes so and gets no more than a sentence for it."""
+    kind = type(exc)
+    if type(kind) is not type:
+        return None
+    module, name = kind.__module__, kind.__name__
+    if type(module) is not str or type(name) is not str:
+        return None
+    if (module, name) == ("urllib.error", "URLError"):
+        args: tuple[Any, ...] = _ARGS(exc)
+        return _of_no_module(args[0]) if args and issubclass(type(args[0]), OSError) else None
+    if (module, name) == ("zoneinfo._common", "ZoneInfoNotFoundError"):
+        return _ZONES
+    return _NETWORK if (module, name) == ("socket", "gaierror") else None
 
 
 def _native_package(top: str) -> str | None:

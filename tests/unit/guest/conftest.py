@@ -202,7 +202,7 @@ def _load_guest() -> types.ModuleType:
     package = importlib.util.module_from_spec(spec)
     sys.modules["_cloche"] = package
     # Baked in from the host's folder.
-    for name in ("value_types", "value_forms", "value_encoder", "value_decoder", "values"):
+    for name in ("value_types", "value_forms", "value_decoder", "value_encoder", "values"):
         _load_codec(package, name)
     spec.loader.exec_module(package)
     importlib.import_module("_cloche.entry")

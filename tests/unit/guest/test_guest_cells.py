@@ -283,10 +283,27 @@ def test_an_error_of_what_is_missing_here_says_what_to_do(
     assert words in error.traceback
 
 
-def test_an_error_of_that_name_of_the_cells_own_is_left_alone(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "zoneinfo", None)  # as a cell may do
-    assert host.run("raise type('ZoneInfoNotFoundError', (KeyError,), {})('x')").error.message == "'x'"
-    assert host.run("import urllib.error\nraise urllib.error.URLError('no')").error.message == "<urlopen error no>"
+SPY = """
+class Meta(type):
+    __module__ = property(lambda cls: 1 / 0)
+class Named(str):
+    def __eq__(self, other): return 1 / 0
+    __hash__ = str.__hash__
+class Reason:
+    __class__ = property(lambda self: 1 / 0)
+class Mine(KeyError, metaclass=Meta): pass
+class Other(OSError): pass
+Other.__module__ = Named("socket")
+"""
+
+
+def test_the_look_for_such_an_error_runs_no_code_of_the_cell(host: FakeHost) -> None:
+    host.run(SPY)
+    assert host.run("raise Mine('x')").error.message == "'x'"
+    assert host.run("raise Other('x')").error.message == "x"
+    host.run("import urllib.error")
+    assert host.run("raise urllib.error.URLError(Reason())").error.message.startswith("<urlopen error <")
+    assert host.run("raise urllib.error.URLError('no')").error.message == "<urlopen error no>"
 
 
 @pytest.mark.parametrize(
