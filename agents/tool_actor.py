@@ -17,6 +17,7 @@ import anyio
 from ..runtime.limits import Limits
 from ..runtime.tool_direct import DirectCalls
 from ..runtime.tools import Tool, ToolTable
+from ..runtime.value_forms import is_record
 from .answers import judge
 from .box import AGENT_CALL_S
 from .messages import Message, ModelReply, ToolCallRequest, ToolSchema
@@ -135,4 +136,14 @@ def text_of(value: object) -> str:
     try:
         return to_json(value, inf_nan_mode="strings").decode("utf-8")
     except (PydanticSerializationError, ValueError, RecursionError):
+        pass
+    kind: type = type(value)
+    if not is_record(kind) and not issubclass(kind, list | tuple | set | frozenset | dict):
         return repr(value)
+    try:  # no `repr` of what may hold records: it shows the fields that they keep to themselves
+        from pydantic import TypeAdapter
+
+        plain: object = TypeAdapter(object).dump_python(value, warnings=False)
+        return to_json(plain, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True).decode("utf-8")
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return f"(a {kind.__name__} that cannot be shown)"

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 
-from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
+from typing_extensions import is_typeddict
 
-from .value_forms import excluded_fields, is_root_model
+from .declared_hints import ALIASES, UNIONS, WRAPPERS, aliased, args_of, flat, hints_of, is_of, origin_of, record_fields
+from .value_forms import excluded_fields, is_record, is_root_model
 from .value_types import ITEM_COST, CrossError, ValueTooLarge
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # Annotations and results are values of any kind here.
 
-_WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired, ReadOnly)
 _AWAITED = (collections.abc.Awaitable, collections.abc.Coroutine)
 
 
@@ -49,7 +48,10 @@ def shown_by(hint: object) -> Callable[[object, int], object] | None:
     """
     if typing.get_origin(hint) in _AWAITED and typing.get_args(hint):
         hint = typing.get_args(hint)[-1]
-    step = _Reader().step(hint)
+    try:
+        step = _Reader().step(hint)
+    except RecursionError:  # a generic that grows with each look at itself: it says nothing that could be read
+        return None
     if step is None:
         return None
 
@@ -63,6 +65,32 @@ def shown_by(hint: object) -> Callable[[object, int], object] | None:
     return show
 
 
+@dataclasses.dataclass
+class _Parts:
+    """What the containers of a union say of their parts."""
+
+    keyed: dict[str, list[object]] = dataclasses.field(default_factory=dict[str, list[object]])
+    """Of TypedDicts."""
+    keys: list[object] = dataclasses.field(default_factory=list[object])
+    values: list[object] = dataclasses.field(default_factory=list[object])
+    items: list[object] = dataclasses.field(default_factory=list[object])
+    tuples: list[list[object]] = dataclasses.field(default_factory=list[list[object]])
+    """Of tuples with a length, and named tuples."""
+
+    def add(self, hint: object) -> None:
+        origin, args = origin_of(hint), args_of(hint)
+        if is_typeddict(origin):
+            for name, declared in hints_of(origin, args).items():
+                self.keyed.setdefault(name, []).append(declared)
+        elif is_of(origin, tuple) and args[1:] != (Ellipsis,):
+            self.tuples.append(_places(origin, args))
+        elif is_of(origin, collections.abc.Mapping):
+            self.keys += args[:1]
+            self.values += args[1:]
+        elif is_of(origin, collections.abc.Iterable):
+            self.items += args[:1]
+
+
 class _Reader:
     """Reads annotations. A type that holds itself finds its own step on the way."""
 
@@ -73,209 +101,173 @@ class _Reader:
         """The step of an annotation; None where nothing below it is a record."""
         if isinstance(hint, typing.NewType):
             return self.step(hint.__supertype__)
-        if isinstance(hint, TypeAliasType):
-            return self._once(hint, lambda: self.step(hint.__value__))
-        origin, args = _origin(hint), _args(hint)
-        if origin in _WRAPPERS:
-            return self.step(args[0])
-        if origin is typing.Union or origin is types.UnionType:
-            return self._union(args)
+        if isinstance(hint, typing.TypeVar):
+            return self.step(hint.__bound__) if hint.__bound__ else self._any_of(hint.__constraints__)
+        origin, args = origin_of(hint), args_of(hint)
+        if isinstance(origin, ALIASES):
+            return self._once(hint, lambda: self.step(aliased(hint)))
+        if origin in WRAPPERS:
+            return self.step(args[0]) if args else None
+        if origin in UNIONS:
+            return self._any_of(args)
         if not isinstance(origin, type):
             return None
-        if is_typeddict(origin):
-            return self._once(hint, lambda: self._keyed(_hints(origin, args)))
-        fields = _fields(origin, args)
-        if fields is not None:
-            return self._once(hint, lambda: self._record(origin, fields))
-        if issubclass(origin, tuple):
-            return self._tuple(origin, args)
-        if issubclass(origin, collections.abc.Mapping):
-            return self._values(args[1:])
-        return self._items(args[:1]) if issubclass(origin, collections.abc.Iterable) and args else None
+        if record_fields(origin, args) is not None:
+            return self._once(hint, lambda: self._record(origin, [hint]))
+        return self._once(hint, lambda: self._container([hint]))
 
     def _once(self, key: object, make: Callable[[], _Step | None]) -> _Step | None:
-        if key not in self._made:
+        try:
+            known = key in self._made
+        except TypeError:  # an argument without a hash: such a type does not hold itself
+            return make()
+        if not known:
             self._made[key] = lambda value, walk: value if (made := self._made[key]) is None else made(value, walk)
             self._made[key] = make()
         return self._made[key]
 
-    def _steps(self, hints: Mapping[str, object]) -> dict[str, _Step]:
-        steps = {name: self.step(hint) for name, hint in hints.items()}
-        return {name: step for name, step in steps.items() if step is not None}
+    def _any_of(self, hints: Sequence[object]) -> _Step | None:
+        if len(hints) <= 1:
+            return self.step(hints[0]) if hints else None
+        found = flat(hints)
+        return self._once(("union", *found), lambda: self._union(found))
 
-    def _record(self, kind: type, hints: Mapping[str, object]) -> _Step:
-        steps = self._steps(hints)
+    def _union(self, hints: Sequence[object]) -> _Step | None:
+        """Of several records the nearest to what is there; of several containers what holds for any of them."""
+        same: dict[type, list[object]] = {}
+        for hint in hints:
+            if record_fields(origin_of(hint), args_of(hint)) is not None:
+                same.setdefault(origin_of(hint), []).append(hint)
+        records = {kind: self._record(kind, members) for kind, members in same.items()}
+        other = self._container([hint for hint in hints if origin_of(hint) not in records])
+
+        def show(value: object, walk: _Walk) -> object:
+            for kind in type(value).__mro__:
+                if kind in records:
+                    return records[kind](value, walk)
+            for kind, step in records.items():
+                if isinstance(value, kind):  # registered with an abstract class
+                    return step(value, walk)
+            return value if other is None else other(value, walk)
+
+        return show if records or other is not None else None
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def _record(self, kind: type, hints: Sequence[object]) -> _Step:
+        """Of one record type, or of several aliases of one generic."""
+        types_of: dict[str, list[object]] = {}
+        for hint in hints:
+            for name, declared in (record_fields(kind, args_of(hint)) or {}).items():
+                types_of.setdefault(name, []).append(declared)
+        steps = self._steps(types_of)
+        all_names = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else None
+        whole = all_names is None or all_names - excluded_fields(kind) == types_of.keys()
 
         def show(value: object, walk: _Walk) -> object:
             if not isinstance(value, kind):
                 return value
-            walk.take(len(hints))
-            exactly = type(value) is kind
+            walk.take(len(types_of))
             try:
-                fields = {name: getattr(value, name) for name in hints}
+                fields = {name: getattr(value, name) for name in types_of}
             except AttributeError as exc:
-                if exactly:  # the codec tells it, with the place
-                    return value
-                raise CrossError(f"{kind.__name__} has a field without a value: {exc.name}", "result") from None
+                raise CrossError(f"{type(value).__name__} has a field without a value: {exc.name}", "result") from None
             shown = {name: steps[name](part, walk) if name in steps else part for name, part in fields.items()}
-            if exactly and all(shown[name] is fields[name] for name in steps):
+            if whole and type(value) is kind and all(shown[name] is fields[name] for name in steps):
                 return value
             return shown["root"] if is_root_model(kind) else shown
 
         return show
 
-    def _keyed(self, hints: Mapping[str, object]) -> _Step | None:
-        steps = self._steps(hints)
+    def _steps(self, types_of: Mapping[str, Sequence[object]]) -> dict[str, _Step]:
+        steps = {name: self._any_of(hints) for name, hints in types_of.items()}
+        return {name: step for name, step in steps.items() if step is not None}
+
+    # --- containers ---------------------------------------------------------------------------------------------------
+
+    def _container(self, hints: Sequence[object]) -> _Step | None:
+        """For all that a union, or one annotation, says of the parts of dicts, of tuples and of other collections."""
+        parts = _Parts()
+        for hint in hints:
+            parts.add(hint)
+        found = [self._dict(parts), *self._tuples(parts.tuples, parts.items), self._items(parts)]
+        steps = [step for step in found if step is not None]
 
         def show(value: object, walk: _Walk) -> object:
-            if not isinstance(value, dict):
-                return value
-            walk.take(len(steps))
-            shown = {name: step(value[name], walk) for name, step in steps.items() if name in value}
-            return value if all(part is value[name] for name, part in shown.items()) else {**value, **shown}
+            for step in steps:
+                shown = step(value, walk)
+                if shown is not value:
+                    return shown
+            return value
 
         return show if steps else None
 
-    def _values(self, hints: Sequence[object]) -> _Step | None:
-        step = self._union(hints)
+    def _dict(self, parts: _Parts) -> _Step | None:
+        steps = self._steps({name: [*hints, *parts.values] for name, hints in parts.keyed.items()})
+        key_step, rest = self._any_of(parts.keys), self._any_of(parts.values)
 
         def show(value: object, walk: _Walk) -> object:
-            if step is None or not isinstance(value, collections.abc.Mapping):
+            if not isinstance(value, collections.abc.Mapping):
                 return value
             walk.take(len(value))
-            shown = {key: step(part, walk) for key, part in value.items()}
+            if key_step is not None and any(key_step(key, walk) is not key for key in value):
+                raise CrossError("a record cannot be a dict key", "result")
+            shown: dict[object, object] = {}
+            for key, part in value.items():
+                step = steps.get(key, rest)
+                shown[key] = part if step is None else step(part, walk)
             return value if all(part is value[key] for key, part in shown.items()) else shown
 
-        return None if step is None else show
+        return show if steps or rest is not None or key_step is not None else None
 
-    def _items(self, hints: Sequence[object]) -> _Step | None:
-        step = self._union(hints)
+    def _tuples(self, tuples: Sequence[Sequence[object]], items: Sequence[object]) -> list[_Step]:
+        """A step for each length of tuples."""
+        made: list[_Step] = []
+        for length in {len(places) for places in tuples}:
+            several = zip(*(places for places in tuples if len(places) == length), strict=True)
+            steps = [self._any_of([*hints, *items]) for hints in several]
+            if any(steps):
+                made.append(_of_length(steps))
+        return made
+
+    def _items(self, of: _Parts) -> _Step | None:
+        step = self._any_of(of.items)
+        lengths = {len(places) for places in of.tuples}
 
         def show(value: object, walk: _Walk) -> object:
-            if step is None or not isinstance(value, list | tuple | set | frozenset | collections.deque):
+            if step is None or isinstance(value, str | bytes | collections.abc.Mapping):
                 return value
+            if not isinstance(value, collections.abc.Collection):
+                if isinstance(value, collections.abc.Iterable) and not is_record(type(value)):
+                    raise CrossError(f"{type(value).__name__} can be read only once; return a list", "result")
+                return value
+            if isinstance(value, tuple) and len(value) in lengths:
+                return value  # it was looked at place by place
             walk.take(len(value))
             parts = list(value)
             shown = [step(part, walk) for part in parts]
-            if all(new is old for new, old in zip(shown, parts, strict=True)):
+            unordered = isinstance(value, set | frozenset) and any(is_record(type(part)) for part in parts)
+            if not unordered and all(new is old for new, old in zip(shown, parts, strict=True)):
                 return value
             return tuple(shown) if isinstance(value, tuple) else shown  # a dict has no place in a set
 
         return None if step is None else show
 
-    def _tuple(self, kind: type, args: Sequence[object]) -> _Step | None:
-        hints = list(_hints(kind, args).values()) if hasattr(kind, "_fields") else list(args)
-        if len(hints) == 2 and hints[1] is Ellipsis:
-            return self._items(hints[:1])
-        steps = [self.step(hint) for hint in hints]
 
-        def show(value: object, walk: _Walk) -> object:
-            if not isinstance(value, tuple) or len(value) != len(steps):
-                return value
-            walk.take(len(steps))
-            shown = tuple(part if step is None else step(part, walk) for step, part in zip(steps, value, strict=True))
-            return value if all(new is old for new, old in zip(shown, value, strict=True)) else shown
+def _places(kind: typing.Any, args: Sequence[object]) -> list[object]:
+    """What a tuple type says of each place."""
+    if not hasattr(kind, "_fields"):
+        return list(args)
+    known = hints_of(kind, args)
+    return [known.get(name, typing.Any) for name in kind._fields]
 
-        return show if any(steps) else None
 
-    def _union(self, hints: Sequence[object]) -> _Step | None:
-        """Of several records the nearest to what is there; of several containers what holds for any of them."""
-        hints = _flat(hints)
-        if len(hints) <= 1:
-            return self.step(hints[0]) if hints else None
-        records = {
-            origin: self.step(hint) for hint in hints if _fields(origin := _origin(hint), _args(hint)) is not None
-        }
-        steps = self._containers([hint for hint in hints if _origin(hint) not in records])
-
-        def show(value: object, walk: _Walk) -> object:
-            for kind in type(value).__mro__:
-                step = records.get(kind)
-                if step is not None:
-                    return step(value, walk)
-            for step in steps:
-                value = step(value, walk)
+def _of_length(steps: Sequence[_Step | None]) -> _Step:
+    def show(value: object, walk: _Walk) -> object:
+        if not isinstance(value, tuple) or len(value) != len(steps):
             return value
+        walk.take(len(steps))
+        shown = tuple(part if step is None else step(part, walk) for step, part in zip(steps, value, strict=True))
+        return value if all(new is old for new, old in zip(shown, value, strict=True)) else shown
 
-        return show if steps or records else None
-
-    def _containers(self, hints: Sequence[object]) -> list[_Step]:
-        """Of a union without its records: a step for each kind of container, for all that it says of the parts."""
-        fields: dict[str, list[object]] = {}
-        values: list[object] = []
-        items: list[object] = []
-        found: list[_Step | None] = []
-        for hint in hints:
-            origin, args = _origin(hint), _args(hint)
-            if is_typeddict(origin):
-                for name, kind in _hints(origin, args).items():
-                    fields.setdefault(name, []).append(kind)
-            elif _is_of(origin, collections.abc.Mapping) and len(args) == 2:
-                values.append(args[1])
-            elif _is_of(origin, collections.abc.Iterable) and len(args) == 1:
-                items.append(args[0])
-            else:
-                found.append(self.step(hint))
-        found.append(self._keyed({name: typing.Union[tuple(kinds)] for name, kinds in fields.items()}))  # noqa: UP007  # at run time
-        found += [self._values(values), self._items(items)]
-        return [step for step in found if step is not None]
-
-
-def _origin(hint: typing.Any) -> typing.Any:
-    return typing.get_origin(hint) or hint
-
-
-def _args(hint: object) -> tuple[typing.Any, ...]:
-    return typing.get_args(hint)
-
-
-def _is_of(origin: object, base: type) -> bool:
-    return isinstance(origin, type) and issubclass(origin, base)
-
-
-def _flat(hints: Sequence[object]) -> list[object]:
-    """Without wrappers and unions within the union."""
-    flat: list[object] = []
-    for hint in hints:
-        origin = typing.get_origin(hint)
-        if origin in _WRAPPERS:
-            flat += _flat(typing.get_args(hint)[:1])
-        elif origin is typing.Union or origin is types.UnionType:
-            flat += _flat(typing.get_args(hint))
-        elif isinstance(hint, typing.NewType):
-            flat += _flat([hint.__supertype__])
-        else:
-            flat.append(hint)
-    return flat
-
-
-def _fields(kind: type, args: Sequence[object]) -> dict[str, object] | None:
-    """Types of the fields that a record shows. None for what is no record, and for one without fields: whoever declares
-    that, or `BaseModel`, means any."""
-    models = getattr(kind, "model_fields", None)
-    if isinstance(models, dict):
-        hints = {name: field.annotation for name, field in models.items()}
-    elif dataclasses.is_dataclass(kind):
-        known = _hints(kind, args)
-        hints = {field.name: known.get(field.name, typing.Any) for field in dataclasses.fields(kind)}
-    else:
-        return None
-    return {name: hint for name, hint in hints.items() if name not in excluded_fields(kind)} if hints else None
-
-
-def _hints(kind: object, args: Sequence[object] = ()) -> dict[str, object]:
-    """The annotations of a class, its type variables replaced by the arguments of the alias."""
-    try:
-        hints = typing.get_type_hints(kind, include_extras=True)
-    except (NameError, TypeError):  # a name that only a type checker sees
-        return {}
-    names: tuple[object, ...] = getattr(kind, "__parameters__", ())
-    given = dict(zip(names, args, strict=False))
-    return {name: _substituted(hint, given) for name, hint in hints.items()} if given else hints
-
-
-def _substituted(hint: typing.Any, given: Mapping[object, object]) -> object:
-    if isinstance(hint, typing.TypeVar):
-        return given.get(hint, typing.Any)
-    names = getattr(hint, "__parameters__", ())
-    return hint[tuple(given.get(name, typing.Any) for name in names)] if names and typing.get_args(hint) else hint
+    return show

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import anyio
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from tests.support.agents import BOUND_S, calls, fake_runtime, get_price, tool_agent
 
 from cloche.agents.events import ModelDelta, RunFinished, StepFinished, ToolCallFinished, ToolCallStarted
@@ -204,6 +204,25 @@ def test_results_are_told_as_json() -> None:
         [rows, found, text, pair], calls(*[(n, NOTHING) for n in ("rows", "found", "text", "pair")]), DONE
     ).run("x")
     assert told(result.messages)[:4] == ['[{"name": "ä", "count": 1}]', '{"title":"t"}', "plain", "[1]"]
+
+
+class Blob(BaseModel):
+    raw: bytes
+    other: object = None
+    inner: str = Field(default="kept", exclude=True)
+
+
+def test_a_result_that_json_does_not_have_shows_no_excluded_field() -> None:
+    def blob() -> Blob:
+        """Bytes that are no text."""
+        return Blob(raw=b"\xff")
+
+    def blobs() -> list[Any]:
+        """The same, and what JSON does not know."""
+        return [Blob(raw=b"\xff", other=1j)]
+
+    result = agent_of([blob, blobs], calls(("blob", NOTHING), ("blobs", NOTHING)), DONE).run("x")
+    assert told(result.messages)[:2] == ['{"raw":"_w==","other":null}', '[{"raw":"_w==","other":"1j"}]']
 
 
 def test_long_results_are_shown_by_head_and_tail() -> None:

@@ -8,14 +8,15 @@ import dataclasses
 import enum
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Annotated, Any, Generic, NamedTuple, NewType, NotRequired, TypedDict, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, NewType, NotRequired, TypedDict, TypeVar
 
 import pydantic.dataclasses
 import pytest
 from pydantic import BaseModel, Field, RootModel
 from tests.support.cell_calls import call
 from tests.support.tool_ways import Ways
+from typing_extensions import TypeAliasType
 
 from cloche import Tool
 from cloche.runtime.declared import shown_by
@@ -111,6 +112,62 @@ class Users(RootModel[list[Public]]):
     pass
 
 
+class A1(BaseModel):
+    a: int = 1
+
+
+class B1(A1):
+    b: int = 2
+
+
+class NodeA(NamedTuple):
+    who: A1
+    next: NodeA | None = None
+
+
+class NodeB(NamedTuple):
+    who: B1
+    next: NodeB | None = None
+
+
+class Held(TypedDict):
+    b: B1
+
+
+class Inherits(Box[Public]):
+    pass
+
+
+@dataclasses.dataclass
+class Partly:
+    name: Annotated[str, Field(exclude=True)]
+    who: Public
+    note: Nowhere = 1  # type: ignore[name-defined]  # noqa: F821  # what is tested
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    x: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Place(Point):
+    inner: str
+
+
+if TYPE_CHECKING:  # a type checker comes to no end with it either
+    Grows: Any
+else:
+
+    class Grows(TypedDict, Generic[T]):
+        held: T
+        next: NotRequired[Grows[list[T]]]
+
+
+B = TypeVar("B", bound=Public)
+Named = TypeAliasType("Named", Public)
+Several = TypeAliasType("Several", list[T], type_params=(T,))
+Json = TypeAliasType("Json", "Public | list[Json] | dict[str, Json]")
 LIMITS = ValueLimits()
 ID = uuid.UUID(int=7)
 USER = User(name="a", hashed="HASH")
@@ -154,6 +211,28 @@ def crossed(hint: object, given: object) -> object:
         (list[Public] | list[Base], [USER, Derived("a")], [{"name": "a"}, {"name": "a", "size": 1}]),
         (Public | User, Admin(name="a", hashed="h", level=1), {"name": "a", "hashed": "h"}),
         (User | Public, Admin(name="a", hashed="h", level=1), {"name": "a", "hashed": "h"}),
+        (NodeA, NodeA(B1(), NodeA(B1())), ({"a": 1}, ({"a": 1}, None))),
+        (NodeA | NodeB, NodeB(B1()), ({"a": 1, "b": 2}, None)),
+        (Chain | None, {"who": USER, "next": {"who": USER}}, {"who": {"name": "a"}, "next": {"who": {"name": "a"}}}),
+        (tuple[A1, ...] | tuple[B1, ...], (B1(),), ({"a": 1, "b": 2},)),
+        (tuple[A1, int] | tuple[B1, int], (B1(), 1), ({"a": 1, "b": 2}, 1)),
+        (tuple[A1, ...] | list[B1], [B1()], [{"a": 1, "b": 2}]),
+        (list[A1] | tuple[B1, int], (B1(), 1), ({"a": 1, "b": 2}, 1)),
+        (Held | dict[str, A1], {"b": B1(), "c": B1()}, {"b": {"a": 1, "b": 2}, "c": {"a": 1}}),
+        (Box[Public] | Box[int], Box(USER), {"held": {"name": "a"}}),
+        (Box[B1] | Box[A1], Box(B1()), {"held": {"a": 1, "b": 2}}),
+        (Inherits, Inherits(USER), {"held": {"name": "a"}}),
+        (Partly, Partly("n", USER), {"who": {"name": "a"}, "note": 1}),
+        (Partly, Partly("n", Public(name="a")), {"who": {"name": "a"}, "note": 1}),
+        (Named, USER, {"name": "a"}),
+        (Named | A1, USER, {"name": "a"}),
+        (Several[Public], [USER], [{"name": "a"}]),
+        (Json, {"k": [USER]}, {"k": [{"name": "a"}]}),
+        (B, USER, {"name": "a"}),
+        (Box[Annotated[Public, ["no hash"]]], Box(USER), {"held": {"name": "a"}}),
+        (set[Point], {Place(1, "s")}, [{"x": 1}]),
+        (set[Point], {Point(1)}, [{"x": 1}]),
+        (Collection[Public], {"k": USER}.values(), [{"name": "a"}]),
     ],
 )
 def test_a_record_crosses_with_the_fields_of_the_declared_type(hint: object, given: object, data: object) -> None:
@@ -161,11 +240,28 @@ def test_a_record_crosses_with_the_fields_of_the_declared_type(hint: object, giv
 
 
 @pytest.mark.parametrize(
-    "hint", [int, None, Any, list[int], dict[str, set[str]], State, Loop, BaseModel, list[Marker], type("O", (), {})]
+    "hint", [int, None, Any, list[int], dict[str, set[str]], State, Loop, BaseModel, list[Marker], type("O", (), {}), T]
 )
 def test_an_annotation_that_declares_no_field_hides_none(hint: object) -> None:
     shown = shown_by(hint)
     assert shown is None or shown({"next": {}}, 1000) == {"next": {}}
+
+
+def test_an_annotation_without_end_hides_nothing() -> None:
+    assert shown_by(Grows[int]) is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "given", "message"),
+    [
+        (dict[Point, int], {Place(1, "s"): 1}, "a record cannot be a dict key"),
+        (Iterable[Public], iter([USER]), "list_iterator can be read only once; return a list"),
+        (Public, User.model_construct(hashed="h"), "User has a field without a value: name"),
+    ],
+)
+def test_a_result_that_cannot_be_shown_is_refused(hint: object, given: object, message: str) -> None:
+    with pytest.raises(CrossError, match=message):
+        crossed(hint, given)
 
 
 def test_what_is_of_the_declared_types_is_given_back_uncopied() -> None:
