@@ -17,13 +17,12 @@ from ..runtime.async_sandbox import AsyncSandbox
 from ..runtime.cell import Cell
 from ..runtime.engine_options import check_options, checked_engine_options
 from ..runtime.errors import ConfigError
-from ..runtime.limits import Limits
+from ..runtime.limits import Limits, check_limits
 from ..runtime.output import OnOutput
-from ..runtime.runtime_core import core_of
+from ..runtime.runtime_core import check_runtime, core_of
 from ..runtime.sandbox import Sandbox
 from ..runtime.tool_hooks import ToolObserver
 from ..runtime.tools import Tool
-from .option_checks import check_limits, check_runtime
 
 if TYPE_CHECKING:
     from ..runtime.async_runtime import AsyncRuntime
@@ -96,7 +95,8 @@ def opener(given: GivenSandbox, tenant: str | None = None) -> OpenBox:
     if isinstance(given, SandboxOptions):
         check_options(given.engine, given.isolation)
         check_limits(given.limits)
-        check_runtime(given.runtime)
+        if given.runtime is not None:
+            check_runtime(given.runtime)
         if given.engine_options is not None:  # only then: which engine it is may be up to the runtime
             engine = given.engine or core_of(given.runtime).config.engine
             checked_engine_options(engine, given.engine_options)

@@ -81,9 +81,7 @@ class CodeAgent(Agent):
             **fields,  # type: ignore[arg-type]  # checked by `common_spec`
             prompts=prompts,
             system_prompt=prompts.render_system(
-                stubs=stubs_of(table),
-                packages=list(packages or ()),
-                instructions=checked.get("instructions"),
+                stubs=stubs_of(table), packages=list(packages or ()), instructions=checked.get("instructions")
             ),
             structured=use_structured_outputs,
             packages=packages,

@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import cast
 
 from ..runtime.errors import ConfigError
-from ..runtime.limits import Limits
-from ..runtime.runtime_core import RuntimeCore
 from .budget import Budget
 from .compaction import Compaction
 from .hooks import Hooks
@@ -55,18 +53,6 @@ def check_flag(name: str, given: object) -> None:
     """Raises ConfigError if it is neither True nor False."""
     if not isinstance(given, bool):
         raise ConfigError(f"{name} is True or False, not {given!r:.100}")
-
-
-def check_limits(limits: object) -> None:
-    """Raises ConfigError if these are no `Limits`, nor None."""
-    if limits is not None and not isinstance(limits, Limits):
-        raise ConfigError(f"limits is Limits, such as Limits(wall_s=10), not {limits!r:.100}")
-
-
-def check_runtime(runtime: object) -> None:
-    """Raises ConfigError if it is no runtime, nor None."""
-    if runtime is not None and not isinstance(getattr(runtime, "core", None), RuntimeCore):
-        raise ConfigError(f"runtime is an open Runtime or AsyncRuntime, not {runtime!r:.100}")
 
 
 def check_model(model: object) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, get_args
 
 from ..runtime.errors import ConfigError
+from ..runtime.runtime_core import check_runtime
 from ..runtime.tools import Tool
 from .agent import Agent, AgentOptions, at_least, checked_options, common_spec
 from .messages import ToolChoice
 from .model import Model
-from .option_checks import check_runtime
 from .prompts.templates import load_prompts
 from .spec import AgentSpec
 
@@ -53,7 +53,8 @@ class ToolCallingAgent(Agent):
             ConfigError: an option cannot be.
         """
         checked = checked_options(options)
-        check_runtime(runtime)
+        if runtime is not None:
+            check_runtime(runtime)
         if tool_choice not in get_args(ToolChoice):
             raise ConfigError(f'tool_choice is "required" or "auto", not {tool_choice!r:.100}')
         prompts = checked.get("prompts") or load_prompts("tool_calling_agent")

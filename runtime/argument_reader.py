@@ -147,14 +147,19 @@ def _own_defaults(schema: object, parameters: Sequence[inspect.Parameter]) -> ob
     """The schema of a call (a copy that may be changed) with each parameter's default as it is, as Python fills it in.
     pydantic copies a default that has no hash, at every call: what a tool keeps in it would be lost, and a lock in it
     fails."""
-    call = typing.cast("typing.Any", schema)
-    call = call["schema"] if call["type"] == "definitions" else call
+    call = _call_in(schema)
     defaults = {parameter.name: parameter.default for parameter in parameters}
     for argument in call["arguments_schema"]["arguments_schema"]:
         inner = argument["schema"]
         if inner["type"] == "default" and "default" in inner and inner["default"] is defaults.get(argument["name"]):
             inner["default_factory"] = partial(_itself, inner.pop("default"))
     return schema
+
+
+def _call_in(schema: object) -> typing.Any:
+    """The schema of the call itself, which may stand within definitions."""
+    whole = typing.cast("typing.Any", schema)
+    return whole["schema"] if whole["type"] == "definitions" else whole
 
 
 def _itself(value: object) -> object:
@@ -205,7 +210,7 @@ def validator_of(schema: object, *, counted: bool = False) -> Callable[[object],
     """
     bounded = typing.cast("typing.Any", _bounded(schema))
     if counted:
-        call = bounded["schema"] if bounded["type"] == "definitions" else bounded
+        call = _call_in(bounded)
         call["arguments_schema"] = call["arguments_schema"]["schema"]  # what stands behind the count
     try:  # a model's own validator, ready-made, would be taken for the bounded copy of its schema
         validate = SchemaValidator(bounded, _use_prebuilt=False).validate_python

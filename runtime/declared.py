@@ -13,14 +13,24 @@ from collections.abc import Callable, Mapping, Sequence
 
 from typing_extensions import is_typeddict
 
-from .declared_hints import ALIASES, UNIONS, WRAPPERS, aliased, args_of, flat, hints_of, is_of, origin_of, record_fields
+from .declared_hints import (
+    ALIASES,
+    UNIONS,
+    WRAPPERS,
+    aliased,
+    args_of,
+    awaited,
+    flat,
+    hints_of,
+    is_of,
+    origin_of,
+    record_fields,
+)
 from .value_forms import excluded_fields, is_record, is_root_model
 from .value_types import ITEM_COST, CrossError, ValueTooLarge
 
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # Annotations and results are values of any kind here.
-
-_AWAITED = (collections.abc.Awaitable, collections.abc.Coroutine)
 
 
 @dataclasses.dataclass
@@ -46,10 +56,8 @@ def shown_by(hint: object) -> Callable[[object, int], object] | None:
 
     The result raises ValueTooLarge for more, CrossError for a record without a value, or one that holds itself.
     """
-    if typing.get_origin(hint) in _AWAITED and typing.get_args(hint):
-        hint = typing.get_args(hint)[-1]
     try:
-        step = _Reader().step(hint)
+        step = _Reader().step(awaited(hint))
     except RecursionError:  # a generic that grows with each look at itself: it says nothing that could be read
         return None
     if step is None:

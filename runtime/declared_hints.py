@@ -5,6 +5,7 @@ The rule: what cannot be resolved says nothing, for its own field only.
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import dataclasses
 import sys
@@ -23,6 +24,7 @@ from .value_forms import excluded_fields
 WRAPPERS = (typing.Annotated, typing.Required, typing.NotRequired, typing.Final, ReadOnly)
 ALIASES = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
 """Of typing_extensions, and of Python 3.12's `type` statement."""
+_AWAITABLES = (collections.abc.Awaitable, collections.abc.Coroutine)
 UNIONS = (typing.Union, types.UnionType)
 
 
@@ -59,6 +61,12 @@ def flat(hints: Sequence[object]) -> list[object]:
         else:
             found.append(hint)
     return found
+
+
+def awaited(hint: typing.Any) -> typing.Any:
+    """What an awaitable of this type gives; any other type itself."""
+    args = args_of(hint)
+    return args[-1] if args and origin_of(hint) in _AWAITABLES else hint
 
 
 def aliased(hint: typing.Any) -> object:

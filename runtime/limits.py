@@ -71,3 +71,9 @@ class Limits(Bounded):
 def longest_frame(limits: Limits) -> int:
     """Bytes of the longest frame of any request: one file may be as large as all files together."""
     return max(limits.frame_bytes, limits.file_bytes + MAX_HEADER_BYTES + 8)
+
+
+def check_limits(limits: object) -> None:
+    """Raises ConfigError if these are no `Limits`, nor None."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise ConfigError(f"limits is Limits, such as Limits(wall_s=10), not {limits!r:.100}")

@@ -15,6 +15,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import SchemaError, ValidationError
 
 from .argument_reader import explain, strict_scalars, validator_of
+from .declared_hints import awaited
 from .tool_signature import BadResult
 from .typed_dicts import readable
 
@@ -25,13 +26,11 @@ _LAZY: set[object] = {
     collections.abc.Generator,
 }
 """pydantic checks these while they are read, and gives an iterator, which cannot cross."""
-_AWAITED = {collections.abc.Awaitable, collections.abc.Coroutine}
 
 
 def result_check(tool: str, hint: object) -> Callable[[object], object] | None:
     """Gives a result back in the type of the hint, or raises BadResult. None: there is nothing to check."""
-    if typing.get_origin(hint) in _AWAITED and typing.get_args(hint):
-        hint = typing.get_args(hint)[-1]
+    hint = awaited(hint)
     if hint is typing.Any or hint is object or _is_lazy(hint):
         return None
     try:

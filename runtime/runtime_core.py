@@ -296,10 +296,16 @@ def core_of(runtime: HasCore | None) -> RuntimeCore:
         ConfigError: it is no runtime.
         RuntimeClosed: it was closed.
     """
-    core = default_core() if runtime is None else getattr(runtime, "core", None)
+    core = default_core() if runtime is None else check_runtime(runtime)
+    core.check()
+    return core
+
+
+def check_runtime(runtime: object) -> RuntimeCore:
+    """Its core. Raises ConfigError if it is no runtime."""
+    core = getattr(runtime, "core", None)
     if not isinstance(core, RuntimeCore):
         raise ConfigError(f"runtime is an open Runtime or AsyncRuntime, not {runtime!r:.100}")
-    core.check()
     return core
 
 

@@ -24,7 +24,7 @@ from .engine_options import check_options, checked_engine_options
 from .errors import ConfigError, SandboxBusy, SandboxClosed, UsedAfterFork
 from .execution import Execution
 from .lanes import Turn
-from .limits import Limits
+from .limits import Limits, check_limits
 from .links import LeasedLink, MovingSink, WorkerLink, WorkerSource
 from .output import OnOutput
 from .protocol import ListFiles, ReadFile
@@ -97,8 +97,7 @@ class SandboxCore:
         self.tenant = None if tenant is None else checked_tenant(tenant)
         if tenant is not None and isolation == "thread":
             raise ConfigError('tenants need a process each: isolation="thread" is for code of one who trusts himself')
-        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigError(f"limits is Limits, such as Limits(wall_s=10), not {limits!r:.100}")
+        check_limits(limits)
         self._account: Account | None = None
         self.limits = limits or _USUAL
         self.isolation: Isolation = isolation  # type: ignore[assignment]  # checked by `check_options`

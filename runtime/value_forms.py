@@ -63,7 +63,7 @@ def fields_of(record: object, path: str) -> dict[str, object]:
 
         names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # looked at above
     else:
-        names = getattr(type(record), "model_fields")  # noqa: B009
+        names = getattr(type(record), "model_fields", ())
     hidden = excluded_fields(type(record))
     try:
         return {name: getattr(record, name) for name in names if name not in hidden}

@@ -24,6 +24,6 @@ def pid_of_box(box: Sandbox) -> int | None:
 
 def worker_of(box: Sandbox) -> ProcessLink | None:
     """The link to the sandbox's worker; None in thread isolation. The public API has no use for it."""
-    leased: object = getattr(getattr(box, "_core"), "_link", None)  # noqa: B009
+    leased: object = getattr(getattr(box, "_core", None), "_link", None)
     link = getattr(leased, "_link", leased)
     return link if isinstance(link, ProcessLink) else None
