@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
-from ..wasm_sandbox.fork_protocol import CPU, MEMORY
 from ..wasm_sandbox.jail.rlimits import CPU_SLACK_S, data_bytes
 from .errors import WorkerCrashed
 from .limits import MIB, Limits
@@ -28,13 +27,15 @@ BASE_BYTES = 1536 * MIB
 """Writable memory of an idle worker where it cannot be read: V8 and its threads map far more than they touch."""
 RESIDENT_BYTES = 224 * MIB
 """What an idle worker has resident beside its linear memory: code of Deno, compiled wasm, its heap."""
-CPU_AHEAD = 2
+CPU_AHEAD = 3
 """The kernel's cap is moved for so many cells at once; the host's own watch is finer."""
 SEND_BUFFER_BYTES = 1 * MIB
 EXTRA_GRACE_S = 0.3
 """V8 compiles the guest's way out of a cell when it first goes there: up to 0.2 s on a busy machine."""
-PID_NOTICE_S = 1.0
-"""The launcher tells the pid within microseconds of the start."""
+NOTICE_S = 5.0
+"""The launcher tells the pid, and answers a request to cap memory, within microseconds."""
+MOST = 2**31 - 1
+"""What fits in a message to the launcher."""
 
 BootFrame = Callable[[], Iterable[bytes | memoryview]]
 
@@ -64,9 +65,11 @@ class DenoLink(ProcessLink):
         return super().wait_hello(max(0.0, give_up_at - time.monotonic()))
 
     def limit(self, limits: Limits) -> None:
-        """Cap its memory for good. Called when it is leased, before the first byte of its tenant."""
+        """Cap its memory for good. Called when it is leased, and done before the first byte of its tenant goes out."""
         size = self._mapped_bytes() + data_bytes(limits.memory_mb * MIB, limits.file_bytes, limits.value_bytes)
-        self._limit(MEMORY, size // MIB)
+        refused = self.process.cap_memory(min(size // MIB, MOST), NOTICE_S)
+        if refused is not None:
+            raise WorkerCrashed(f"a worker's memory could not be capped: {refused}", exit_status=self.exit_status)
 
     def interrupt(self) -> None:
         with self._gate:
@@ -133,14 +136,16 @@ class DenoLink(ProcessLink):
     # --- limits -------------------------------------------------------------------------------------------------------
 
     def _allow_cpu(self) -> None:
-        """CPU time for this request, in steps of a few, so that most requests cost a look at the clock."""
+        """CPU time for this request, in steps of a few, so that most requests cost a look at the clock. It is moved
+        one request before it is needed: nobody waits until the launcher has done it."""
         if self.cpu_allowed_s is None or (pid := self._known_pid()) is None:
             return
         used_s = cpu_seconds(pid)
-        if used_s is None or used_s + self.cpu_allowed_s + 1 <= self._cpu_cap_s:
+        if used_s is None or used_s + 2 * self.cpu_allowed_s + 1 <= self._cpu_cap_s:
             return
-        self._cpu_cap_s = math.ceil(used_s + CPU_AHEAD * self.cpu_allowed_s) + CPU_SLACK_S
-        self._limit(CPU, self._cpu_cap_s)
+        cap_s = math.ceil(used_s + CPU_AHEAD * self.cpu_allowed_s) + CPU_SLACK_S
+        if self.process.allow_cpu(min(cap_s, MOST)):
+            self._cpu_cap_s = cap_s
 
     def _mapped_bytes(self) -> int:
         """Writable memory that the worker has mapped before its tenant came."""
@@ -155,7 +160,4 @@ class DenoLink(ProcessLink):
 
     def _known_pid(self) -> int | None:
         """Its `hello` may be here before the launcher's word of its birth, which comes on another channel."""
-        return self.pid or self.process.wait_pid(PID_NOTICE_S)
-
-    def _limit(self, kind: int, value: int) -> None:
-        self.process.limit(kind, min(value, 2**31 - 1))
+        return self.pid or self.process.wait_pid(NOTICE_S)

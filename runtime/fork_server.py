@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection
 
-from ..wasm_sandbox.fork_protocol import EXITED, FAILED, FORK, FORKED, KILL, MESSAGE, READY
+from ..wasm_sandbox.fork_protocol import CAPPED, CPU, EXITED, FAILED, FORK, FORKED, KILL, MEMORY, MESSAGE, READY
 from ..wasm_sandbox.jail.report import REPORT_BYTES, Record, decode
 from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
 from .interpreter import WorkerProgram
@@ -129,10 +129,14 @@ class ForkServer:
         with contextlib.suppress(OSError):
             self._send(KILL, number, [])
 
-    def request_limit(self, kind: int, number: int, value: int) -> None:
-        """Move a resource limit of a worker that cannot do it itself: `MEMORY` in MiB or `CPU` in seconds."""
-        with contextlib.suppress(OSError):
+    def request_limit(self, kind: int, number: int, value: int) -> bool:
+        """Ask for a resource limit of a worker that cannot set it itself: `MEMORY` in MiB, which is answered with
+        `CAPPED`, or `CPU` in seconds. Never blocks; False if the server is gone or takes nothing now."""
+        try:
             self._send(kind, number, [], value)
+        except OSError:
+            return False
+        return True
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -181,6 +185,8 @@ class ForkServer:
         if kind == FORKED and process is not None:
             process.born(value, pidfd)
             pidfd = None
+        elif kind == CAPPED and process is not None:
+            process.capped(value)
         elif kind == EXITED:
             self._forget(number, value)
         elif kind == FAILED:
@@ -220,6 +226,9 @@ class ForkedProcess:
         self._known = threading.Event()
         """Set once the pid is known, or will never be."""
         self._kill_asked = False
+        self._answered = threading.Event()
+        """Set once its memory is capped, or will never be."""
+        self._refusal: str | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     @property
@@ -245,8 +254,15 @@ class ForkedProcess:
                 return
         self._server.request_kill(self.number)
 
-    def limit(self, kind: int, value: int) -> None:
-        self._server.request_limit(kind, self.number, value)
+    def cap_memory(self, mebibytes: int, timeout_s: float) -> str | None:
+        if not self._server.request_limit(MEMORY, self.number, mebibytes):
+            return "its launcher takes no message"
+        if not self._answered.wait(timeout_s):
+            return f"its launcher did not answer within {timeout_s:g} s"
+        return self._refusal
+
+    def allow_cpu(self, seconds: int) -> bool:
+        return self._server.request_limit(CPU, self.number, seconds)
 
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)
@@ -272,11 +288,17 @@ class ForkedProcess:
         if kill_now:
             self.kill()
 
+    def capped(self, refused: int) -> None:
+        """The server capped its memory, or could not, for this errno."""
+        self._refusal = os.strerror(refused) if refused else None
+        self._answered.set()
+
     def died(self, status: int | None, failure: str | None = None) -> None:
         """The server reaped it, could not fork it (`failure` says why), or is gone itself (neither is known)."""
         with self._lock:
             self._status, self.failure = status, failure
             self._known.set()
+            self._answered.set()
             pidfd, self._pidfd = self._pidfd, None
         if pidfd is not None:
             if status is None:  # the kernel kills it too, for the death of its parent

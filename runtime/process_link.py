@@ -88,7 +88,11 @@ class ProcessLink:
     """What an idle worker of its engine has in memory beyond one of the engine "wasmtime"."""
 
     def limit(self, limits: Limits) -> None:
-        """Hold it to its tenant's limits from outside; a worker of the engine "wasmtime" does that itself."""
+        """Hold it to its tenant's limits from outside; a worker of the engine "wasmtime" does that itself.
+
+        Raises:
+            WorkerCrashed: it cannot be held to them. The caller closes it.
+        """
 
     @property
     def exit_status(self) -> int | None:

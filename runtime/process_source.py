@@ -68,8 +68,12 @@ class ProcessSource:
     def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
         link = self._pool.lease(limits, timeout_s, tenant)
         link.cpu_allowed_s = limits.cpu_s
-        link.limit(limits)
-        _cap(link, limits)
+        try:
+            link.limit(limits)
+            _cap(link, limits)
+        except WorkerCrashed:
+            link.close(0)
+            raise
         self._watch.add(link, limits)
         return link
 
@@ -153,5 +157,4 @@ def _cap(link: ProcessLink, limits: Limits) -> None:
     try:
         link.group.cap(size)
     except OSError as exc:
-        link.close(0)
         raise WorkerCrashed(f"a worker's memory could not be capped: {exc.strerror}") from exc

@@ -107,8 +107,13 @@ class SpawnedProcess:
     def kill(self) -> None:
         self._process.kill()  # never a stranger: `Popen` knows whether it has reaped the process
 
-    def limit(self, kind: int, value: int) -> None:
-        """Its own limits are its own: nothing is moved from outside."""
+    def cap_memory(self, mebibytes: int, timeout_s: float) -> str | None:
+        """It caps its own memory: nothing is done from outside."""
+        return None
+
+    def allow_cpu(self, seconds: int) -> bool:
+        """As its memory."""
+        return True
 
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)

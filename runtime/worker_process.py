@@ -39,8 +39,12 @@ class WorkerProcess(Protocol):
         """SIGKILL. Any thread, any time, never blocks."""
         ...
 
-    def limit(self, kind: int, value: int) -> None:
-        """Move a resource limit (`MEMORY` in MiB, `CPU` in seconds), if it was made by one who can. Never blocks."""
+    def cap_memory(self, mebibytes: int, timeout_s: float) -> str | None:
+        """Cap its writable memory for good, and wait until that holds: None, or why it does not. Once in its life."""
+        ...
+
+    def allow_cpu(self, seconds: int) -> bool:
+        """Ask for the CPU time after which the kernel ends it. Never waits; False if nobody could be asked."""
         ...
 
     def wait(self, timeout_s: float) -> bool:

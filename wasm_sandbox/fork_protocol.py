@@ -3,7 +3,8 @@
 One message per direction is a fixed struct; descriptors travel beside it:
 
     host to server   FORK number [frames, control] · KILL number · MEMORY MiB number · CPU seconds number
-    server to host   READY pid [pidfd] · FORKED pid number [pidfd] · FAILED errno number · EXITED status number
+    server to host   READY pid [pidfd] · FORKED pid number [pidfd] · FAILED errno number · EXITED status number ·
+                     CAPPED errno number
 
 Behind READY comes the report of the jail (jail/report.py). Pids of the server's side count in its own pid namespace, so
 they are only labels: the host takes the pid that it sees from the pidfd.
@@ -19,7 +20,8 @@ MESSAGE = struct.Struct("<B3xiQ")
 """Kind, value (pid, errno or exit status), number of the worker."""
 FORK, KILL, MEMORY, CPU = 1, 2, 3, 4
 """MEMORY and CPU move the resource limits of a worker that cannot do it itself."""
-READY, FORKED, FAILED, EXITED = 11, 12, 13, 14
+READY, FORKED, FAILED, EXITED, CAPPED = 11, 12, 13, 14, 15
+"""CAPPED answers MEMORY, with 0 or why not: no tenant is let in before his memory is capped."""
 SOCKET_TYPE = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 """Whole messages where the system has them; elsewhere 16 bytes are written and read at once."""
 

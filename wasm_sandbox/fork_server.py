@@ -7,6 +7,7 @@ first; should it die itself, the kernel kills them. Messages: fork_protocol.py.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -20,7 +21,7 @@ from typing import NoReturn
 
 from ..runtime.plain import compile_records
 from . import process_state
-from .fork_protocol import CPU, EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MEMORY, MESSAGE, READY
+from .fork_protocol import CAPPED, CPU, EXIT_BROKEN, EXITED, FAILED, FORK, FORKED, KILL, MEMORY, MESSAGE, READY
 from .jail import rlimits
 from .jail.profile import raise_walls
 from .jail.report import PID, Record, encode
@@ -141,8 +142,11 @@ class Server:
             self._fork(number, descriptors[0], descriptors[1])
         elif kind == KILL:
             self._kill(number)
-        elif kind in (MEMORY, CPU):
-            self._limit(kind, value, number)
+        elif kind == MEMORY:
+            self._tell(CAPPED, self._cap_memory(number, value), number)
+        elif kind == CPU:
+            for pid in self._pids_of(number):
+                rlimits.limit_cpu_of(pid, value)
         else:
             return False
         return True
@@ -172,14 +176,23 @@ class Server:
 
     def _kill(self, number: int) -> None:
         """For hosts without pidfds. A child that was not reaped keeps its pid, so this cannot hit a stranger."""
-        for pid, owner in self._workers.items():
-            if owner == number:
-                os.kill(pid, signal.SIGKILL)
+        for pid in self._pids_of(number):
+            os.kill(pid, signal.SIGKILL)
 
-    def _limit(self, kind: int, value: int, number: int) -> None:
-        for pid, owner in self._workers.items():
-            if owner == number:
-                (rlimits.limit_memory_of if kind == MEMORY else rlimits.limit_cpu_of)(pid, value)
+    def _cap_memory(self, number: int, mebibytes: int) -> int:
+        """0, or the errno. A worker that is gone cannot be capped, and needs no cap."""
+        try:
+            for pid in self._pids_of(number):
+                rlimits.limit_memory_of(pid, mebibytes)
+        except ProcessLookupError:
+            pass
+        except OSError as exc:
+            return exc.errno or errno.EPERM
+        return 0
+
+    def _pids_of(self, number: int) -> list[int]:
+        """Of the worker with this number: one, or none that was not reaped."""
+        return [pid for pid, owner in self._workers.items() if owner == number]
 
     def _reap(self) -> None:
         while self._workers:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 from tests.support.leftovers import leftovers
-from tests.support.pids import pid_of_box
+from tests.support.pids import pid_of, pid_of_box
+from tests.support.waiting import wait_until
 
 import cloche
 from cloche import ConfigError, Limits, Policy, Runtime, Sandbox, TimedOut, WallMissing, WorkerCrashed
 from cloche.deno_host import find
+from cloche.runtime import deno_link
 from cloche.runtime.deno_maker import DenoServer, deno_maker
 from cloche.runtime.server_start import image_to_run
 from cloche.wasm_sandbox.jail import report
@@ -121,6 +125,35 @@ def test_a_worker_has_its_channels_and_nothing_of_its_host(runtime: Runtime) -> 
         assert "Max core file size        0                    0" in limits
         data = next(line for line in limits.splitlines() if line.startswith("Max data size"))
         assert "unlimited" not in data
+
+
+def test_no_tenant_is_let_in_before_his_memory_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its launcher does that. One that is stopped answers nothing, so the sandbox does not open; nothing is lost."""
+    monkeypatch.setattr(deno_link, "NOTICE_S", 0.3)
+    with Runtime(engine="deno", warm_workers=1) as runtime:
+        runtime.sandbox().close()
+        source = attrgetter("_core.source")(runtime)("process", "deno")  # the public API has no use for these
+        launcher: int = attrgetter("_pool._maker._maker.pid")(source)
+        wait_until(lambda: source.warm == 1)
+        os.kill(launcher, signal.SIGSTOP)
+        try:
+            with pytest.raises(WorkerCrashed, match="could not be capped: its launcher did not answer"):
+                runtime.sandbox()
+        finally:
+            os.kill(launcher, signal.SIGCONT)
+        with runtime.sandbox() as box:
+            assert box.run("1").value == 1
+
+
+def test_a_cap_holds_when_its_answer_is_there(server: DenoServer) -> None:
+    link = server.start_worker()
+    try:
+        link.wait_hello(BOUND_S)
+        assert link.process.cap_memory(4096, BOUND_S) is None
+        limits = Path(f"/proc/{pid_of(link)}/limits").read_text(encoding="utf-8")
+        assert re.search(rf"^Max data size +{4096 << 20} +{4096 << 20} ", limits, re.MULTILINE)
+    finally:
+        link.close(BOUND_S)
 
 
 @pytest.mark.usefixtures("patient")

@@ -30,6 +30,7 @@ from cloche.wasm_sandbox.jail import report
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made for Linux")
 
+BOUND_S = 30.0
 EVERY_WALL = tuple(report.PURPOSES)
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="this needs a host that is root")
 
@@ -268,6 +269,25 @@ def test_memory_beyond_the_tenants_limits_is_refused_for_good(jailed: ForkServer
     run(link, f"limit_memory {2048 * mib} {mib} {mib}")  # only ever lower
     assert run(link, "attack take_memory 400") == "refused OSError"
     assert run(link, "attack take_memory 20").startswith("GAINED")
+    link.close(5)
+
+
+@pytest.mark.guarantee("G32")
+def test_a_cap_from_outside_that_the_kernel_refuses_says_so(jailed: ForkServer) -> None:
+    """A negative one is to the kernel far above the limit that stands, which only a privileged process may ask for."""
+    link = ready(jailed)
+    mib = 1024 * 1024
+    run(link, f"limit_memory {64 * mib} {mib} {mib}")
+    assert link.process.cap_memory(-1, BOUND_S) == "Operation not permitted"
+    link.close(5)
+
+
+@pytest.mark.guarantee("G32")
+def test_a_worker_that_died_is_capped_by_nobody_and_keeps_nobody_waiting(jailed: ForkServer) -> None:
+    link = ready(jailed)
+    link.kill()
+    assert link.process.wait(BOUND_S)
+    assert link.process.cap_memory(64, BOUND_S) is None
     link.close(5)
 
 

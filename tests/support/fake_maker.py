@@ -24,8 +24,12 @@ class FakeProcess:
         self.exited = False
         self.callbacks: list[Callable[[], None]] = []
 
-    def limit(self, kind: int, value: int) -> None:
-        """There is no process to limit."""
+    def cap_memory(self, mebibytes: int, timeout_s: float) -> str | None:
+        """There is no process to cap."""
+        return None
+
+    def allow_cpu(self, seconds: int) -> bool:
+        return True
 
     def kill(self) -> None:
         self.die(-9)

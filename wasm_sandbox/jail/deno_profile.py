@@ -29,6 +29,7 @@ DESCRIPTORS = 64
 """Twenty are open in an idle worker."""
 STACK_BYTES = 80 * 1024 * 1024
 """V8 is told to use three quarters of it (deno_host/find.py); deep recursion of the guest happens there."""
+_NO_CAP_MIB = 1 << 24
 _PLACE = "/cloche"
 """Where program and scripts lie in the furnished root: their own places name the host's user and folders, and
 JavaScript can read them off a stack."""
@@ -200,6 +201,7 @@ def _with_trial(notes: Report, seen: Exhibits) -> DenoJail:
 def _try(jail: DenoJail) -> int:
     """Seal a child; 0, or the errno."""
     ours, theirs = socket.socketpair()
+    refused = 0
     with ours:
         pid = os.fork()
         if pid == 0:
@@ -212,5 +214,16 @@ def _try(jail: DenoJail) -> int:
             finally:
                 os._exit(code)
         theirs.close()
+        if jail.limits:
+            refused = _try_to_cap(pid)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return status if status >= 0 else errno.EPROTO
+    return refused or (status if status >= 0 else errno.EPROTO)
+
+
+def _try_to_cap(pid: int) -> int:
+    """Whether the launcher may cap the memory of a worker: 0, or the errno. It is not reaped yet, so it is there."""
+    try:
+        rlimits.limit_memory_of(pid, _NO_CAP_MIB)
+    except OSError as exc:
+        return exc.errno or errno.EPERM
+    return 0

@@ -62,22 +62,29 @@ def limit_memory(size: int) -> None:
     Raises:
         OSError: refused.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    cap = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    cap = _lower(size, resource.getrlimit(resource.RLIMIT_DATA)[1])
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
 
 
 def limit_memory_of(pid: int, mebibytes: int) -> None:
-    """Cap the writable memory of a child that cannot do it itself. One that is gone already needs no cap."""
-    with contextlib.suppress(OSError):
-        resource.prlimit(pid, resource.RLIMIT_DATA, (mebibytes * MIB, mebibytes * MIB))
+    """As `limit_memory`, for a child that cannot do it itself.
+
+    Raises:
+        OSError: refused, or it is gone.
+    """
+    cap = _lower(mebibytes * MIB, resource.prlimit(pid, resource.RLIMIT_DATA)[1])
+    resource.prlimit(pid, resource.RLIMIT_DATA, (cap, cap))
 
 
 def limit_cpu_of(pid: int, seconds: int) -> None:
-    """Move the CPU time after which SIGXCPU ends a child."""
+    """Move the CPU time after which SIGXCPU ends a child. One that is gone already needs no limit."""
     with contextlib.suppress(OSError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
         resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, hard))
+
+
+def _lower(size: int, hard: int) -> int:
+    return size if hard == resource.RLIM_INFINITY else min(size, hard)
 
 
 class CpuLimit:
