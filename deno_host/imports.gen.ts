@@ -18,7 +18,7 @@ export const CONSTANT_IMPORTS: Readonly<Record<string, number>> = {
   "__syscall_recvmsg": -57,
   "__syscall_sendmsg": -57,
   "__syscall_sendto": -57,
-  "__syscall_socket": -63,
+  "__syscall_socket": -40,
   "_dlopen_js": 0,
   "_dlsym_js": 0,
   "_emscripten_lookup_name": 0,

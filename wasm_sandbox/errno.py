@@ -17,6 +17,7 @@ EISDIR = 31
 ELOOP = 32
 EMFILE = 33
 ENAMETOOLONG = 37
+ENETUNREACH = 40
 ENODEV = 43
 ENOENT = 44
 ENOSPC = 51
@@ -45,6 +46,7 @@ _TEXTS = {
     ELOOP: "too many symbolic links",
     EMFILE: "too many open files",
     ENAMETOOLONG: "name too long",
+    ENETUNREACH: "network is unreachable",
     ENODEV: "no such device",
     ENOENT: "no such file or directory",
     ENOSPC: "no space left: the sandbox's limit on files or file bytes is reached",

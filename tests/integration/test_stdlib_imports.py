@@ -69,6 +69,23 @@ def test_what_is_missing_is_an_import_error(imported: tuple[int, dict[str, str]]
 
 
 @pytest.mark.parametrize("place", params(sampled=False))
+def test_every_way_to_the_network_ends_in_a_sentence_that_says_what_to_do(place: str) -> None:
+    ways = (
+        "import socket; socket.socket().connect(('192.0.2.1', 80))",
+        "import socket; socket.create_connection(('example.com', 80))",
+        "import socket; socket.socketpair()",
+        "import asyncio; await asyncio.open_connection('192.0.2.1', 80)",
+        "import urllib.request; urllib.request.urlopen('http://192.0.2.1')",
+        "import smtplib; smtplib.SMTP('192.0.2.1')",
+    )
+    with Sandbox(**where(place)) as box:
+        for way in ways:
+            error = box.run(way).error
+            assert error is not None, way
+            assert error.message.endswith(": there is no network in this sandbox; ask the host for data through a tool")
+
+
+@pytest.mark.parametrize("place", params(sampled=False))
 def test_sqlite_keeps_a_database_in_a_file_and_reads_it_back(place: str) -> None:
     code = """
 import sqlite3

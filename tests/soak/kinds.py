@@ -94,7 +94,7 @@ ATTACKS: dict[str, Attack] = {
     "process": Attack("import os; os.system('id'); os.fork()", _ends("cell:OSError", "cell:AttributeError")),
     "host file": Attack("open('/etc/passwd').read()", _ends("cell:FileNotFoundError")),
     "network": Attack(
-        "import socket; socket.create_connection(('127.0.0.1', 80), 1)", _ends("cell:PermissionError", "cell:gaierror")
+        "import socket; socket.create_connection(('127.0.0.1', 80), 1)", _ends("cell:OSError", "cell:gaierror")
     ),
     "tool flood": Attack("for n in range(1000): double(n)", _ends("cell:ToolError", "LimitExceeded")),
     "wrong arguments": Attack("double([{}] * 10, x=1)", _ends("cell:TypeError", "cell:ToolError")),

@@ -51,6 +51,8 @@ _REASONS: dict[str, str] = {
 _NATIVE_LIST = "_cloche_native.txt"
 """Beside this package in the image: `import name<TAB>package<TAB>version` of what Pyodide has as native wheels."""
 _ARGS: Callable[[BaseException], tuple[Any, ...]] = BaseException.args.__get__  # type: ignore[attr-defined]  # a getset descriptor
+_NO_NETWORK = 40
+"""ENETUNREACH, with which every socket is refused (imports/sockets.py); `errno` would be a module more to load."""
 _ZONES = "there are no time zones in this sandbox's image; use datetime.timezone with a fixed offset, or datetime.UTC"
 _STDLIB = "this module of the standard library is not part of this sandbox"
 _OTHER = "it is not in this sandbox's image, and nothing can be installed while it runs; use the standard library"
@@ -87,7 +89,13 @@ def _of_no_module(exc: BaseException) -> str | None:
         return _of_no_module(args[0]) if args and issubclass(type(args[0]), OSError) else None
     if (module, name) == ("zoneinfo._common", "ZoneInfoNotFoundError"):
         return _ZONES
-    return _NETWORK if (module, name) == ("socket", "gaierror") else None
+    return _NETWORK if (module, name) == ("socket", "gaierror") or _of_socket(exc) else None
+
+
+def _of_socket(exc: BaseException) -> bool:
+    """No other call of a guest ends with this number."""
+    args: tuple[Any, ...] = _ARGS(exc)
+    return type(exc) is OSError and len(args) > 1 and type(args[0]) is int and args[0] == _NO_NETWORK
 
 
 def _native_package(top: str) -> str | None:

@@ -11,7 +11,7 @@ _CALLS = ("accept4", "bind", "connect", "getpeername", "getsockname", "getsockop
 _TRANSFERS = ("recvfrom", "recvmsg", "sendmsg", "sendto")
 
 IMPORTS: dict[str, Import] = {
-    "__syscall_socket": refusal(errno.EPERM, "no network; the tools are the way out"),
+    "__syscall_socket": refusal(errno.ENETUNREACH, "no network; the tools are the way out"),
     **{f"__syscall_{call}": refusal(errno.ENOTSOCK, "no descriptor is a socket") for call in _CALLS + _TRANSFERS},
     "_try_fcntl64": constant(0, "benign", "asks whether a descriptor is a socket: no; answered in the shim"),
     "_try_shutdown": constant(0, "benign", "asks whether a descriptor is a socket: no; answered in the shim"),

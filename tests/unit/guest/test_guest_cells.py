@@ -268,6 +268,7 @@ def test_future_imports_hold_for_later_cells(host: FakeHost) -> None:
     [
         ("import socket\nsocket.create_connection(('example.com', 80), 1)", "no network"),
         ("import urllib.request\nurllib.request.urlopen('http://example.com')", "no network"),
+        ("raise OSError(40, 'Network is unreachable')", "no network"),  # as the sandbox refuses a socket
         ("import zoneinfo\nraise zoneinfo.ZoneInfoNotFoundError('x')", "no time zones"),
     ],
 )
@@ -304,6 +305,8 @@ def test_the_look_for_such_an_error_runs_no_code_of_the_cell(host: FakeHost) -> 
     host.run("import urllib.error")
     assert host.run("raise urllib.error.URLError(Reason())").error.message.startswith("<urlopen error <")
     assert host.run("raise urllib.error.URLError('no')").error.message == "<urlopen error no>"
+    assert host.run("raise OSError(Named('40'), 'x')").error.message == "[Errno 40] x"
+    assert host.run("raise OSError(True)").error.message == "True"
 
 
 @pytest.mark.parametrize(
