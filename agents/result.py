@@ -60,7 +60,7 @@ class ToolRecord:
     """One call of a tool."""
 
     id: str
-    """Unique in its step."""
+    """A whole number, unique in its step; greater than those of earlier calls."""
     name: str
     arguments: str
     """A preview of at most 500 characters."""
@@ -86,7 +86,7 @@ class ActionStep:
     cell: Cell | None = None
     """None: nothing was run, or the sandbox was lost."""
     tool_calls: tuple[ToolRecord, ...] = ()
-    """The calls that were made, in the order in which they ended."""
+    """The calls that were made, in the order in which they were asked for."""
     observation: str = ""
     """What the model is told about it; empty for the step that ended the run."""
     error: StepError | None = None

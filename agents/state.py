@@ -74,9 +74,10 @@ class RunState:
             self._records.append(record)
 
     def take_records(self) -> tuple[ToolRecord, ...]:
+        """Those that have ended, in the order in which they were asked for: which one ended first is chance."""
         with self._gate:
-            records, self._records = tuple(self._records), []
-        return records
+            records, self._records = self._records, []
+        return tuple(sorted(records, key=lambda record: int(record.id)))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

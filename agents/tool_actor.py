@@ -98,7 +98,7 @@ class ToolActor:
         async def one(index: int, call: ToolCallRequest) -> None:
             async with limiter:
                 refused = call.name == FINAL_ANSWER and not alone
-                texts[index] = f"Error: {_NOT_ALONE}" if refused else await self._call(call, direct)
+                texts[index] = f"Error: {_NOT_ALONE}" if refused else await self._call(index, call, direct)
 
         try:
             if alone:
@@ -111,8 +111,8 @@ class ToolActor:
             watch.close()
         return texts
 
-    async def _call(self, call: ToolCallRequest, direct: DirectCalls) -> str:
-        result = await direct.call(call.name, None if call.invalid_arguments is not None else call.arguments)
+    async def _call(self, index: int, call: ToolCallRequest, direct: DirectCalls) -> str:
+        result = await direct.call(call.name, None if call.invalid_arguments is not None else call.arguments, index)
         error = result.error
         text = text_of(result.value) if error is None else f"Error: {error.kind}: {error}"
         return shorten(text, self._run.spec.observation_chars)

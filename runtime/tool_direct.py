@@ -59,14 +59,15 @@ class DirectCalls:
         self._teller = None if on_event is None else EventTeller(on_event, copy_context())
         self._tool_s = tool_s
         self._failures = FailureLog(_log)
-        self._next_id = 0
 
-    async def call(self, name: str, arguments: Mapping[str, object] | None) -> DirectResult:
+    async def call(self, name: str, arguments: Mapping[str, object] | None, call_id: int) -> DirectResult:
         """Validate, ask the hooks, run, check; `arguments` by name, None for what was no JSON object.
 
         A blocking tool runs on a thread. Raises nothing but cancellation.
+
+        Args:
+            call_id: tells it apart from the other calls, in what the observer hears.
         """
-        call_id, self._next_id = self._next_id, self._next_id + 1
         since = time.monotonic()
         teller = self._teller
         try:

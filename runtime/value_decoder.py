@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 from .value_types import (
     BITS_PER_DIGIT,
-    EQUAL_HASHES,
+    COMPARISONS_PER_KEY,
     EXTENDED,
     ITEM_COST,
     MARSHAL_DIGIT_BITS,
@@ -216,7 +217,7 @@ def _as_mapping(found: list[object]) -> dict[object, object]:
         raise BadValue("dict with a key alone")
     pairs = iter(found)
     try:
-        if len(found) > 2 * EQUAL_HASHES:
+        if len(found) > 4 * COMPARISONS_PER_KEY:
             _check_hashes(found[::2])
         result = dict(zip(pairs, pairs, strict=False))
     except TypeError:
@@ -239,10 +240,13 @@ def _as_set(found: list[object], kind: type[set[object] | frozenset[object]]) ->
 
 def _check_hashes(keys: list[object]) -> None:
     """Refuses keys made to collide: CPython salts the hash of str and bytes, of numbers and tuples not."""
-    if len(keys) <= EQUAL_HASHES:
-        return
+    if len(keys) <= 2 * COMPARISONS_PER_KEY:
+        return  # so few cannot cost more
     weak = [hash(key) for key in keys if type(key) is not str and type(key) is not bytes]
-    if len(weak) - len(set(weak)) > EQUAL_HASHES:
+    if len(weak) == len(set(weak)):
+        return
+    comparisons = sum(equal * (equal - 1) // 2 for equal in Counter(weak).values())
+    if comparisons > COMPARISONS_PER_KEY * len(keys):
         raise BadValue("keys with equal hashes")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -49,9 +50,10 @@ def ways_of(name: str, loop: ToolLoop, pool: ThreadPoolExecutor) -> Ways:
     def make(*tools: Any, observer: ToolObserver | None = None, **limits: Any) -> Way:
         if name == "direct":
             calls = DirectCalls(tools, observer, tool_s=limits.get("tool_s", PATIENCE_S))
+            ids = itertools.count()
 
             def direct(name: str, **kwargs: object) -> tuple[bool, object]:
-                result = asyncio.run(calls.call(name, kwargs))
+                result = asyncio.run(calls.call(name, kwargs, next(ids)))
                 error = result.error
                 return result.ok, result.value if error is None else [error.kind, str(error)]
 

@@ -105,6 +105,27 @@ def test_an_answer_beside_other_calls_waits_for_their_results() -> None:
     assert told(result.messages)[1].startswith("Error: final_answer was called beside other tools")
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_record_has_the_order_of_the_calls_whichever_ends_first(backend: str) -> None:
+    ended: list[int] = []
+
+    async def wait(n: int) -> int:
+        """Ends after all that were asked for later."""
+        while len(ended) < 5 - n:
+            await anyio.lowlevel.checkpoint()
+        ended.append(n)
+        if n > 2:
+            raise ToolError(str(n))
+        return n
+
+    many = calls(*[("wait", {"n": n}) for n in range(6)])
+    (step, *_) = anyio.run(agent_of([wait], many, DONE).arun, "x", backend=backend).steps
+    assert ended == [5, 4, 3, 2, 1, 0]
+    assert [record.arguments for record in step.tool_calls] == [f"n={n}" for n in range(6)]
+    assert step.error is not None
+    assert step.error.message == "3"
+
+
 def test_calls_of_one_reply_run_side_by_side_up_to_the_cap() -> None:
     running, most = 0, 0
 

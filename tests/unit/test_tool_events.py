@@ -122,7 +122,7 @@ def test_cancelling_a_direct_call_is_told_and_passes_on() -> None:
 
     async def run() -> None:
         calls = DirectCalls([hang], ToolObserver(on_event=events.append))
-        task = asyncio.ensure_future(calls.call("hang", {}))
+        task = asyncio.ensure_future(calls.call("hang", {}, 0))
         await asyncio.wait_for(began.wait(), PATIENCE_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

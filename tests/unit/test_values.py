@@ -300,6 +300,31 @@ def test_keys_made_to_collide_are_refused_before_the_dict_is_built(make: Callabl
     assert decode(encode(keys, LIMITS), LIMITS) == keys
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [(x, y) for x in range(-50, 51) for y in range(-50, 51)],
+        [(x, y, z) for x in range(-8, 9) for y in range(-8, 9) for z in range(-8, 9)],
+        [2**k for k in range(1000)],
+        [2.0**k for k in range(-1074, 1024)],
+        [Decimal(2) ** k for k in range(200)],
+        list(range(-1000, 1000)),
+    ],
+    ids=["grid", "space", "powers", "float powers", "Decimal powers", "integers"],
+)
+def test_keys_of_ordinary_data_that_happen_to_collide_cross(keys: list[object]) -> None:
+    for value in (dict.fromkeys(keys), set(keys), frozenset(keys)):
+        assert decode(encode(value, LIMITS), LIMITS) == value
+
+
+@pytest.mark.guarantee("G22")
+def test_keys_that_collide_here_and_there_may_not_cost_more_together() -> None:
+    """Many harmless ones do not buy one bucket that takes long."""
+    keys = [*range(1000), *(i * (2**61 - 1) for i in range(1, 400))]
+    with pytest.raises(BadValue, match="keys with equal hashes"):
+        decode(encode(dict.fromkeys(keys), LIMITS), LIMITS)
+
+
 @pytest.mark.guarantee("G22")
 def test_a_length_is_checked_before_anything_of_it_is_built() -> None:
     with pytest.raises(ValueTooLarge):
