@@ -18,7 +18,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from . import lazy
-from .errors import ClocheError, ProtocolError, SandboxClosed, TimedOut, WorkerCrashed
+from .errors import ClocheError, PoolExhausted, ProtocolError, RuntimeClosed, SandboxClosed, TimedOut, WorkerCrashed
 from .lanes import Turn
 from .links import CallerServed, HandOver, WorkerLink
 from .servers import Job, ServerThreads
@@ -93,6 +93,7 @@ class Execution(Generic[T]):
 
         Raises:
             RuntimeClosed: the runtime was closed; the execution has ended.
+            PoolExhausted: the system gives no more threads; it has ended, too.
         """
         self._supervisor, self._servers, self._turn, self._here = supervisor, servers, turn, here
         patience_s = self._allowed_s if turn is None else min(turn.patience_s, self._allowed_s)
@@ -100,7 +101,7 @@ class Execution(Generic[T]):
             supervisor.watch(self, self._started + patience_s)
             if turn is None and here is None:
                 servers.submit(self._serve)
-        except (ClocheError, RuntimeError) as exc:  # RuntimeError: the system gives no more threads
+        except ClocheError as exc:
             self._end(None, exc, lost=self._work.withdraw())
             raise
         if turn is not None:
@@ -111,7 +112,7 @@ class Execution(Generic[T]):
         try:
             if not self._ended:
                 servers.submit(self._serve)
-        except (ClocheError, RuntimeError) as exc:
+        except ClocheError as exc:
             self._end(None, exc, lost=self._work.withdraw())
 
     def wait(self) -> None:
@@ -245,12 +246,14 @@ class Execution(Generic[T]):
                 raise moved.cause from None
 
     def _leave_to_servers(self, job: Job) -> None:
-        """Where no thread is to be had, the request ends here."""
+        """Where no thread is to be had, the request ends here, half done."""
         try:
             if self._servers is not None:
                 self._servers.submit(job)
-        except (ClocheError, RuntimeError) as exc:
+        except RuntimeClosed as exc:
             self._lose(exc)
+        except PoolExhausted as exc:
+            self._lose(WorkerCrashed(f"a request could not go on: {exc}"))
 
     def _go_on(self) -> None:
         """Where the caller left, on a server thread."""

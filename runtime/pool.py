@@ -20,6 +20,7 @@ from .places import HOST, RETRY_AFTER_S, Places, Waiter
 from .plain import dataclass
 from .process_link import ProcessLink
 from .tenants import Tenant
+from .threads import start_thread
 from .worker_makers import WorkerMaker
 
 MAX_WORKERS = 256
@@ -287,8 +288,8 @@ class WorkerPool:
             if self._closed or self._leased_total < self._fill_from_lease or self._size == 0:
                 return
             if self._refiller is None:
-                self._refiller = threading.Thread(target=self._refill, name="cloche-pool", daemon=True)
-                self._refiller.start()
+                with suppress(PoolExhausted):  # the next lease tries again
+                    self._refiller = start_thread("cloche-pool", self._refill)
             else:
                 self._changed.notify_all()
 

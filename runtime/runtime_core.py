@@ -25,6 +25,7 @@ from .metadata import Metadata
 from .servers import ServerThreads
 from .supervisor import Supervisor, Watched
 from .tenants import Account, Accounts, TenantUse
+from .threads import start_thread
 from .tool_loop import ToolLoop
 from .tool_threads import BoundedThreads
 from .walls import Isolation, Wall, deno_walls, probe, probe_deno, walls_around
@@ -68,9 +69,10 @@ class Reaper:
         self._started = False
 
     def start(self) -> None:
+        """Raises PoolExhausted where the system gives no thread."""
         if not self._started:
+            start_thread("cloche-reaper", _reap, self._queue)
             self._started = True
-            threading.Thread(target=_reap, args=(self._queue,), name="cloche-reaper", daemon=True).start()
 
     def put(self, action: Callable[[], None]) -> None:
         """Run `action` soon, on the reaper's thread. Never blocks."""
@@ -141,7 +143,7 @@ class RuntimeCore:
         """Count the sandbox in, for its tenant too; that tenant's account, until `dismiss`.
 
         Raises:
-            PoolExhausted: the tenant or the runtime has as many as it may.
+            PoolExhausted: the tenant or the runtime has as many as it may, or the system gives no thread.
         """
         with self._gate:
             self.check()
@@ -151,9 +153,9 @@ class RuntimeCore:
                 raise PoolExhausted(
                     message, retry_after_s=RETRY_AFTER_S, scope="runtime", cap="max_sandboxes", allowed=allowed
                 )
+            self.reaper.start()
             account = None if tenant is None else self._accounts.enter(tenant)
             self._open[sandbox] = account
-        self.reaper.start()
         return account
 
     def dismiss(self, sandbox: Closable) -> None:

@@ -7,12 +7,12 @@ one queue per thread, and two thread wake-ups: 0.1 ms of a warm cell, saved wher
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from .errors import RuntimeClosed
+from .threads import start_thread
 
 STACK_BYTES = 80 * 1024 * 1024
 """Virtual, touched only as deep as guest and tools recurse: wasm frames of the guest live on this stack."""
@@ -20,8 +20,6 @@ IDLE_THREADS = 32
 """Threads kept waiting for work; more than these end when their work is done."""
 
 Job = Callable[[], None]
-
-_stack_size_gate = threading.Lock()
 
 
 class ServerThreads:
@@ -45,6 +43,7 @@ class ServerThreads:
 
         Raises:
             RuntimeClosed: the pool was closed.
+            PoolExhausted: the system gives no more threads.
         """
         with self._gate:
             if self._closed:
@@ -67,8 +66,7 @@ class ServerThreads:
         with self._gate:
             self._made += 1
             name = f"{self._name}-{self._made}"
-        thread = threading.Thread(target=self._serve, args=(inbox,), name=name, daemon=True)
-        start_with_stack(thread)
+        start_thread(name, self._serve, inbox, stack_bytes=STACK_BYTES)
         return inbox
 
     def _serve(self, inbox: SimpleQueue[Job | None]) -> None:
@@ -84,22 +82,3 @@ class ServerThreads:
                 return False
             self._idle.append(inbox)
             return True
-
-
-def start_with_stack(thread: threading.Thread, stack_bytes: int = STACK_BYTES) -> None:
-    """Start the thread with a stack of its own size. `threading.stack_size` is one number for the whole process."""
-    with _stack_size_gate:
-        before = threading.stack_size(stack_bytes)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(before)
-
-
-def _reset_gate_in_child() -> None:
-    global _stack_size_gate
-    _stack_size_gate = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_gate_in_child)

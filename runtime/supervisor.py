@@ -12,6 +12,7 @@ import time
 from typing import Protocol
 
 from .errors import RuntimeClosed
+from .threads import start_thread
 
 
 class Watched(Protocol):
@@ -42,14 +43,17 @@ class Supervisor:
 
         Raises:
             RuntimeClosed: the supervisor was closed.
+            PoolExhausted: the system gives no thread for it. Nothing is planned.
         """
         with self._gate:
             if self._closed:
                 raise RuntimeClosed("the runtime was closed")
+            if self._thread is None:
+                self._thread = start_thread(self._name, self._run)
             self._watched[item] = due_at
             if due_at < self._wake_at:
                 self._wake_at = due_at
-                self._wake()
+                self._changed.notify()
 
     def forget(self, item: Watched) -> None:
         """Drop the item. A step that runs at this moment is not waited for."""
@@ -61,13 +65,6 @@ class Supervisor:
         with self._gate:
             self._closed = True
             self._watched.clear()
-            self._changed.notify()
-
-    def _wake(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        else:
             self._changed.notify()
 
     def _run(self) -> None:

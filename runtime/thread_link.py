@@ -19,7 +19,7 @@ from ..wasm_sandbox.image.store import find_image
 from ..wasm_sandbox.instance import Trapped
 from ..wasm_sandbox.relay import GuestHost
 from ..wasm_sandbox.world import World
-from .errors import ClocheError, ProtocolError, WorkerCrashed
+from .errors import ClocheError, PoolExhausted, ProtocolError, WorkerCrashed
 from .guest_meter import GuestMeter, MeteredLook
 from .limits import MIB, Limits
 from .links import CallerServed, FrameSink, WorkerLink
@@ -157,7 +157,11 @@ class ThreadSource:
 
     def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
         link = ThreadLink(self._spares.take())
-        self._watch.add_look(MeteredLook(link, limits))
+        try:
+            self._watch.add_look(MeteredLook(link, limits))
+        except PoolExhausted:
+            link.close(0)
+            raise
         return link
 
     def close(self) -> None:

@@ -11,10 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from ..wasm_sandbox.instance import Trapped
-from .servers import start_with_stack
+from .errors import PoolExhausted
+from .servers import STACK_BYTES
+from .threads import start_thread
 
 FILL_FROM_TAKE = 2
 """As in the pool of workers: a script with one sandbox pays for one, unless the number was set by hand."""
@@ -97,8 +100,9 @@ class ThreadSpares(Generic[InstanceT]):
         if now >= self._refill_at:
             self._refill_at = now + REFILL_AFTER_S
         if self._refiller is None:
-            self._refiller = threading.Thread(target=self._refill, name="cloche-spares", daemon=True)
-            start_with_stack(self._refiller)  # a rehearsal runs Python in wasm
+            with suppress(PoolExhausted):  # the next one that is taken tries again
+                # A rehearsal runs Python in wasm, so it needs the stack for that.
+                self._refiller = start_thread("cloche-spares", self._refill, stack_bytes=STACK_BYTES)
         else:
             self._changed.notify()
 

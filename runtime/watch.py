@@ -19,6 +19,7 @@ from .errors import ClocheError, LimitExceeded, OutOfMemory, ProtocolError
 from .limits import MIB, Limits
 from .niceness import Burner, lower_priority
 from .plain import record
+from .threads import start_thread
 
 PERIOD_S = 0.1
 """A worker can be over its cap for this long. A look takes less than 0.1 ms for each worker."""
@@ -165,19 +166,22 @@ class WorkerWatch:
         self._closed = False
 
     def add(self, link: Watchable, limits: Limits) -> None:
-        """Watch the worker from now to its end."""
+        """Watch the worker from now to its end.
+
+        Raises:
+            PoolExhausted: the system gives no thread for it. The worker is not watched.
+        """
         self.add_look(_Watched(link, limits, self._busy_nice))
 
     def add_look(self, item: Look) -> None:
-        """Look at something from now on, until it says that it was the last time."""
+        """Look at something from now on, until it says that it was the last time. Raises as `add`."""
         with self._changed:
             if self._closed:
                 return
-            self._watched[item.link] = item
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cloche-watch", daemon=True)
-                self._thread.start()
-            elif len(self._watched) == 1:
+                self._thread = start_thread("cloche-watch", self._run)
+            self._watched[item.link] = item
+            if len(self._watched) == 1:
                 self._changed.notify()
 
     def close(self) -> None:

@@ -72,6 +72,7 @@ class Linker:
         self._module = module
         self._callbacks: list[object] = []  # ctypes frees a callback with its last reference
         self._pointer = lib.wasmtime_linker_new(module.engine.pointer)
+        capi.free_with(self, "wasmtime_linker_delete", self._pointer)
         for module_name, name, parameters, results, kind in module.imports():
             entry = imports.get(name)
             if entry is None:
@@ -88,6 +89,7 @@ class Linker:
         pre = ctypes.c_void_p()
         capi.check(lib.wasmtime_linker_instantiate_pre(self._pointer, module.pointer, ctypes.byref(pre)))
         self._pre = pre
+        capi.free_with(self, "wasmtime_instance_pre_delete", pre)
 
     def instantiate(self, context: int) -> capi.Instance:
         """A new instance in the store behind `context`."""

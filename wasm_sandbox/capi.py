@@ -11,6 +11,8 @@ import ctypes
 import importlib.util
 import os
 import sys
+import weakref
+from collections.abc import Callable
 from ctypes import POINTER, c_bool, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 
 from ..runtime.errors import ConfigError
@@ -189,6 +191,20 @@ def _check_version(package: str) -> None:
 
 
 lib = _load()
+
+
+def free_with(owner: object, function: str, pointer: object) -> None:
+    """Free a native object with this function when its owner is gone.
+
+    wasmtime counts who uses it, so the order does not matter. Not at the end of the process, and not in a child that
+    was forked off: another thread may have held one of wasmtime's locks at that moment.
+    """
+    weakref.finalize(owner, _free, os.getpid(), getattr(lib, function), pointer).atexit = False
+
+
+def _free(pid: int, function: Callable[[object], None], pointer: object) -> None:
+    if os.getpid() == pid:
+        function(pointer)
 
 
 def take_message(vec: ByteVec, limit: int = 2000) -> str:

@@ -56,6 +56,8 @@ class Instance:
 
     def __init__(self, engine: Engine, linker: Linker, world: World, files: FileSystem, memory_bytes: int) -> None:
         self.engine = engine
+        self._linker = linker
+        """Its callbacks are called from the store."""
         self.world = world
         self.files = files
         self.host_call: Callable[[bytes], bytes] = _no_host_call

@@ -39,6 +39,7 @@ class NativeEngine:
         lib.wasmtime_config_async_stack_size_set(config, WASM_STACK_BYTES + (1 << 20))
         lib.wasmtime_config_max_wasm_stack_set(config, WASM_STACK_BYTES)
         self.pointer = lib.wasm_engine_new_with_config(config)
+        capi.free_with(self, "wasm_engine_delete", self.pointer)
 
     def compile(self, wasm: bytes) -> bytes:
         """Machine code for this CPU family, in wasmtime's serialised form. Takes about ten CPU seconds for an image."""
@@ -65,20 +66,22 @@ class NativeEngine:
 
 
 class NativeModule:
-    """A loaded module. Lives as long as its engine."""
+    """A loaded module. Its code stays mapped, and its file open, while an instance of it lives."""
 
     def __init__(self, engine: NativeEngine, pointer: c_void_p) -> None:
         self.engine = engine
         self.pointer = pointer
+        capi.free_with(self, "wasmtime_module_delete", pointer)
 
     def imports(self) -> list[tuple[str, str, tuple[int, ...], tuple[int, ...], int]]:
         """(module, name, kinds of parameters, kinds of results, pointer to the function type) of each imported
         function.
 
-        The vector behind the pointers is kept for the process's life, like the module.
+        The vector behind the pointers is kept as long as this object.
         """
         vec = capi.PointerVec()
         lib.wasmtime_module_imports(self.pointer, byref(vec))
+        capi.free_with(self, "wasm_importtype_vec_delete", ctypes.pointer(vec))
         found: list[tuple[str, str, tuple[int, ...], tuple[int, ...], int]] = []
         for index in range(vec.size):
             item = vec.data[index]

@@ -15,7 +15,7 @@ import pytest
 from tests.support.places import where
 from tests.support.waiting import wait_until
 
-from cloche import Limits, Runtime, SandboxBusy, SandboxClosed, TimedOut, tool
+from cloche import Limits, PoolExhausted, Runtime, SandboxBusy, SandboxClosed, TimedOut, WorkerCrashed, tool
 from cloche import runtime as runtime_package
 
 HERE = Path(runtime_package.__file__).parent.resolve()
@@ -135,12 +135,12 @@ def test_without_a_thread_for_a_tool_the_caller_hears_it_and_a_reset_revives_the
         return 7
 
     def no_thread(_job: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise PoolExhausted("can't start new thread", retry_after_s=0.5)
 
     with Runtime() as runtime, runtime.sandbox(tools=[seven]) as box:
         with monkeypatch.context() as patch:
             patch.setattr(runtime.core.servers, "submit", no_thread)
-            with pytest.raises(RuntimeError, match="can't start new thread"):
+            with pytest.raises(WorkerCrashed, match="a request could not go on: can't start new thread"):
                 box.run("seven()")
         with pytest.raises(SandboxClosed, match="can't start new thread"):
             box.run("1")

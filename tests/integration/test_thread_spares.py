@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.support.leftovers import leftovers
 from tests.support.waiting import wait_until
 
 from cloche import Limits, Runtime, Sandbox
@@ -56,3 +60,24 @@ def test_a_spare_takes_the_limits_of_its_sandbox(runtime: Runtime) -> None:
 def test_closing_the_runtime_frees_the_spare(runtime: Runtime) -> None:
     runtime.close()
     assert runtime.warm_workers == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("warm_workers", [0, 1])
+def test_runtimes_that_are_over_leave_no_code_mapped_and_no_file_open(warm_workers: int) -> None:
+    def one_life() -> None:
+        with Runtime(warm_workers=warm_workers) as runtime, runtime.sandbox(isolation="thread") as box:
+            assert box.run("1").value == 1
+
+    one_life()
+    gc.collect()
+    before, mapped = leftovers(), mappings()
+    for _ in range(3):
+        one_life()
+    before.wait_gone()
+    assert mappings() <= mapped
+
+
+def mappings() -> int:
+    """Of the image's code, in this process."""
+    return Path("/proc/self/maps").read_text(encoding="utf-8").count(".cwasm")

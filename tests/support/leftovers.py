@@ -7,6 +7,7 @@ what is left then is named.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 from dataclasses import dataclass
@@ -27,9 +28,16 @@ class Leftovers:
         Fewer is fine: what an earlier test has closed may end meanwhile.
         """
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: open_descriptors() <= self.descriptors and not self._new_threads())
+            wait_until(self._is_gone)
         assert not self._new_threads()
         assert open_descriptors() <= self.descriptors, _open_files()
+
+    def _is_gone(self) -> bool:
+        if self._new_threads():
+            return False
+        if open_descriptors() > self.descriptors:
+            gc.collect()  # a closed runtime may be a cycle, which holds the image's file
+        return open_descriptors() <= self.descriptors
 
     def _new_threads(self) -> list[str]:
         return sorted(thread.name for thread in set(threading.enumerate()) - self.threads)

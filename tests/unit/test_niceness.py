@@ -74,6 +74,37 @@ def test_every_thread_steps_back_and_none_comes_forward(process: subprocess.Pope
 
 
 @linux
+def test_a_thread_that_ends_meanwhile_spares_none_of_the_others(
+    process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, listed = os.getpriority(os.PRIO_PROCESS, 0), os.listdir
+
+    def with_one_that_is_gone(folder: str) -> list[str]:
+        return ["4194304", *listed(folder)]  # above what a kernel gives
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", with_one_that_is_gone)
+        lower_priority(process.pid, 15)
+    assert priorities(process.pid) == [max(own, 15)] * 2
+
+
+@linux
+def test_a_thread_that_came_meanwhile_steps_back_too(
+    process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, listed = os.getpriority(os.PRIO_PROCESS, 0), os.listdir
+    looks = iter(range(100))
+
+    def one_more_each_time(folder: str) -> list[str]:
+        return sorted(listed(folder), key=int)[: 1 + next(looks)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", one_more_each_time)
+        lower_priority(process.pid, 15)
+    assert priorities(process.pid) == [max(own, 15)] * 2
+
+
+@linux
 def test_the_question_whether_it_may_changes_nothing(process: subprocess.Popen[bytes]) -> None:
     before = priorities(process.pid)
     assert priority_record(process.pid).active

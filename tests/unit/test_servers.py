@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from cloche.runtime.errors import RuntimeClosed
-from cloche.runtime.servers import STACK_BYTES, ServerThreads, start_with_stack
+from cloche.runtime.servers import STACK_BYTES, ServerThreads
 
 BOUND_S = 5.0
 
@@ -107,11 +107,3 @@ def test_a_server_thread_gets_the_large_stack(monkeypatch: pytest.MonkeyPatch) -
     run(servers)
     servers.close()
     assert sizes == [STACK_BYTES]
-
-
-def test_starting_a_thread_with_a_stack_leaves_the_process_setting_alone() -> None:
-    before = threading.stack_size()
-    thread = threading.Thread(target=lambda: None)
-    start_with_stack(thread)
-    thread.join(BOUND_S)
-    assert threading.stack_size() == before

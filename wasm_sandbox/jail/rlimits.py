@@ -77,13 +77,15 @@ def limit_memory_of(pid: int, mebibytes: int) -> None:
 
 
 def limit_cpu_of(pid: int, seconds: int) -> None:
-    """Move the CPU time after which SIGXCPU ends a child. One that is gone already needs no limit."""
+    """Move the CPU time after which SIGXCPU ends a child, as far as the host's own limit allows. One that is gone
+    already needs no limit."""
     with contextlib.suppress(OSError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
-        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, hard))
+        resource.prlimit(pid, resource.RLIMIT_CPU, (_lower(seconds, hard), hard))
 
 
 def _lower(size: int, hard: int) -> int:
+    """No limit above the hard one can be set."""
     return size if hard == resource.RLIM_INFINITY else min(size, hard)
 
 
@@ -103,5 +105,5 @@ class CpuLimit:
         if soft == self._soft:
             return
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+        resource.setrlimit(resource.RLIMIT_CPU, (_lower(soft, hard), hard))
         self._soft = soft
