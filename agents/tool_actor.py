@@ -17,7 +17,8 @@ import anyio
 from ..runtime.limits import Limits
 from ..runtime.tool_direct import DirectCalls
 from ..runtime.tools import Tool, ToolTable
-from ..runtime.value_forms import is_record
+from ..runtime.value_forms import is_record, plain_form
+from ..runtime.value_types import ITEM_COST, CrossError
 from .answers import judge
 from .box import AGENT_CALL_S
 from .messages import Message, ModelReply, ToolCallRequest, ToolSchema
@@ -134,7 +135,7 @@ def text_of(value: object) -> str:
     from pydantic_core import PydanticSerializationError, to_json
 
     try:
-        return to_json(value, inf_nan_mode="strings").decode("utf-8")
+        return to_json(value, inf_nan_mode="strings", fallback=_plain).decode("utf-8")
     except (PydanticSerializationError, ValueError, RecursionError):
         pass
     kind: type = type(value)
@@ -147,3 +148,11 @@ def text_of(value: object) -> str:
         return to_json(plain, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True).decode("utf-8")
     except (PydanticSerializationError, ValueError, RecursionError):
         return f"(a {kind.__name__} that cannot be shown)"
+
+
+def _plain(value: object) -> object:
+    """What pydantic does not know and a sandbox would be given as plain data: numpy's numbers and arrays, a deque."""
+    try:
+        return plain_form(value, "result", Limits().value_bytes // ITEM_COST)
+    except CrossError as exc:
+        raise ValueError(str(exc)) from None

@@ -1,7 +1,8 @@
 """How a tool's result is checked against what the tool promises: one pydantic-core validator, built at the first call.
 
 The rule: as strict as for arguments. The guest gets the value in the promised type (an `int` for `float` becomes a
-float), so the stub that a model has read is true. A type that no check can be made of is not checked.
+float), so the stub that a model has read is true. A type that no check can be made of is not checked. numpy's numbers
+and arrays are held to it as the numbers and lists that they will be.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from pydantic_core import SchemaError, ValidationError
 
 from .argument_reader import explain, strict_scalars, validator_of
 from .declared_hints import awaited
+from .limits import Limits
 from .tool_signature import BadResult
 from .typed_dicts import readable
+from .value_forms import without_numpy
+from .value_types import ITEM_COST, CrossError
 
+_MOST_PARTS = Limits().value_bytes // ITEM_COST
 _LAZY: set[object] = {
     typing.get_origin(Callable[..., object]),
     collections.abc.Iterable,
@@ -42,6 +47,12 @@ def result_check(tool: str, hint: object) -> Callable[[object], object] | None:
         try:
             return validate(result)
         except ValidationError as exc:
+            try:
+                plain = without_numpy(result, _MOST_PARTS)
+                if plain is not result:
+                    return validate(plain)
+            except (ValidationError, CrossError, RecursionError):
+                pass  # what was wrong with it at first is what its author knows
             raise BadResult(tool, explain(exc, root="result")) from None
 
     return check

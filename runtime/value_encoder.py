@@ -162,7 +162,8 @@ class _Encoder:
         else:
             self.folded |= self.hashed > 0
             self.cost -= ITEM_COST  # it is charged as what stands for it
-            self.write(plain_form(value, path), path, depth)
+            room = (self.limits.size - self.cost) // ITEM_COST
+            self.write(plain_form(value, path, room), path, depth)
 
     def charge(self, cost: int, path: str) -> None:
         self.cost += cost

@@ -6,7 +6,6 @@ They differ from the host's (`ENOENT` is 44 here), so the host's `errno` module 
 from __future__ import annotations
 
 EACCES = 2
-EAFNOSUPPORT = 5
 EBADF = 8
 EBUSY = 10
 EEXIST = 20
@@ -35,7 +34,6 @@ EOPNOTSUPP = 138
 
 _TEXTS = {
     EACCES: "permission denied",
-    EAFNOSUPPORT: "address family not supported",
     EBADF: "bad file descriptor",
     EBUSY: "this folder belongs to the sandbox and stays",
     EEXIST: "file exists",
