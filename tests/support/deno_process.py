@@ -33,7 +33,7 @@ class Ended(Exception):
 
 
 class DenoProcess:
-    """One process. A timer kills it, so that nothing here waits for ever."""
+    """One process. A timer kills it, so that nothing here waits for ever; each cell has all of its time."""
 
     def __init__(self, boot: Iterable[bytes | memoryview]) -> None:
         self._process = subprocess.Popen(
@@ -46,8 +46,7 @@ class DenoProcess:
             bufsize=0,
             preexec_fn=_raise_stack_limit,
         )
-        self._timer = threading.Timer(_LONGEST_S, self._process.kill)
-        self._timer.start()
+        self._timer = self._new_timer()
         self._cells = 0
         self.output = ""
         with suppress(BrokenPipeError):
@@ -113,6 +112,11 @@ class DenoProcess:
             data += more
         return data
 
+    def _new_timer(self) -> threading.Timer:
+        timer = threading.Timer(_LONGEST_S, self._process.kill)
+        timer.start()
+        return timer
+
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def start(self, tools: list[dict[str, Any]] | None = None, **changes: Any) -> None:
@@ -132,6 +136,8 @@ class DenoProcess:
         assert self.read() == ({"type": "ready", "attachments": []}, [])
 
     def send_cell(self, source: str) -> None:
+        self._timer.cancel()
+        self._timer = self._new_timer()
         self._cells += 1
         self.output = ""
         request = protocol.RunCell(id=self._cells, output_bytes=1 << 20, artifacts=3, artifact_bytes=1000)
