@@ -79,6 +79,13 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def late_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The news of a worker's death, which comes from another process, may take this machine a while: until then a link
+    holds it for one that only closed its channel."""
+    monkeypatch.setattr("cloche.runtime.process_link.DEATH_NOTICE_S", 30.0)
+
+
+@pytest.fixture
 def chat_endpoint() -> Iterator[Callable[..., str]]:
     """Called with replies, starts an OpenAI-compatible endpoint that gives them in turn; returns its base URL."""
     with ExitStack() as stack:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 TESTS = Path(__file__).resolve().parent.parent
 PROGRAM = WorkerProgram(("good",), "fake_program", str(TESTS / "support"))
 LIMITS = Limits()
+BOUND_S = 30.0
 
 HOST = f"""
 import os, sys, threading
@@ -76,7 +77,7 @@ def watched(pids: list[int]) -> Generator[list[int], None, None]:
 
 
 def all_die(pidfds: list[int]) -> bool:
-    return all(select.select([pidfd], [], [], 5)[0] for pidfd in pidfds)
+    return all(select.select([pidfd], [], [], BOUND_S)[0] for pidfd in pidfds)
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_host_killed_by_sigkill_leaves_no_process(tmp_path: Path, cell: str, f
         *pids, heir = map(int, host.stdout.readline().split())
         with watched(pids) as pidfds:
             host.kill()
-            host.wait(5)
+            host.wait(BOUND_S)
             try:
                 assert all_die(pidfds)
             finally:
@@ -115,14 +116,14 @@ def test_a_host_killed_by_sigkill_leaves_no_process(tmp_path: Path, cell: str, f
 def test_workers_die_with_their_fork_server_and_the_host_hears_of_it(server: ForkServer) -> None:
     links = [server.start_worker() for _ in range(3)]
     for link in links:
-        link.wait_hello(10)
+        link.wait_hello(BOUND_S)
     with watched([pid_of(link) for link in links]) as pidfds:
         os.kill(server.pid, signal.SIGKILL)
         assert all_die(pidfds)
     with pytest.raises(WorkerCrashed):
         run(links[0], "nothing")
     for link in links:
-        link.close(5)
+        link.close(BOUND_S)
         assert link.process.exited
     assert not server.alive
     with pytest.raises(WorkerCrashed, match="the fork server is gone"):
@@ -137,11 +138,11 @@ def test_the_pool_starts_another_fork_server_when_one_was_killed() -> None:
         return servers[-1]
 
     pool = WorkerPool(make, warm=0)
-    first = pool.lease(LIMITS, 10)
+    first = pool.lease(LIMITS, BOUND_S)
     os.kill(servers[0].pid, signal.SIGKILL)
-    second = pool.lease(LIMITS, 10)
+    second = pool.lease(LIMITS, BOUND_S)
     run(second, "nothing")
-    first.close(5)
+    first.close(BOUND_S)
     assert pool.stats().maker_starts == 2
     pool.close()
 
@@ -149,11 +150,11 @@ def test_the_pool_starts_another_fork_server_when_one_was_killed() -> None:
 def test_closing_the_server_ends_every_worker(server: ForkServer) -> None:
     links = [server.start_worker() for _ in range(5)]
     for link in links[:3]:
-        link.wait_hello(10)
+        link.wait_hello(BOUND_S)
     server.close()
     for link in links:
-        assert link.process.wait(5)
-        link.close(5)
+        assert link.process.wait(BOUND_S)
+        link.close(BOUND_S)
 
 
 def test_the_server_outlives_the_thread_that_started_it() -> None:
@@ -162,20 +163,20 @@ def test_the_server_outlives_the_thread_that_started_it() -> None:
     thread.start()
     thread.join(10)
     link = made[0].start_worker()
-    link.wait_hello(10)
+    link.wait_hello(BOUND_S)
     run(link, "nothing")
-    link.close(5)
+    link.close(BOUND_S)
     made[0].close()
 
 
 def test_a_signal_to_the_whole_group_leaves_servers_and_workers_to_their_host(server: ForkServer) -> None:
     link = server.start_worker()
-    link.wait_hello(10)
+    link.wait_hello(BOUND_S)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.killpg(os.getpgid(server.pid), number)
     run(link, "nothing")
     assert server.alive
-    link.close(5)
+    link.close(BOUND_S)
 
 
 def test_a_host_thread_that_blocks_sigchld_does_not_stop_the_reaping() -> None:
@@ -185,8 +186,8 @@ def test_a_host_thread_that_blocks_sigchld_does_not_stop_the_reaping() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     link = server.start_worker()
-    link.wait_hello(10)
-    link.close(5)
+    link.wait_hello(BOUND_S)
+    link.close(BOUND_S)
     assert link.process.exited
     server.close()
 
@@ -197,9 +198,9 @@ def test_many_workers_leave_no_zombie_no_descriptor_and_no_thread(server: ForkSe
     for index in range(60):
         link = server.start_worker()
         if index % 3:  # every third is closed before it is born
-            link.wait_hello(10)
+            link.wait_hello(BOUND_S)
             run(link, "nothing")
-        link.close(5)
+        link.close(BOUND_S)
         assert link.process.exited
     before.wait_gone()
     assert children(server.pid) == []
@@ -209,7 +210,7 @@ def test_a_server_and_its_pool_leave_nothing_behind() -> None:
     before, others = leftovers(), set(children(os.getpid()))
     for _ in range(3):
         pool = WorkerPool(lambda: ForkServer(PROGRAM), warm=2)
-        links = [pool.lease(LIMITS, 10) for _ in range(3)]
+        links = [pool.lease(LIMITS, BOUND_S) for _ in range(3)]
         pool.close()
         for link in links:
             assert link.process.exited
@@ -229,14 +230,14 @@ def _name(pid: int) -> str:
 def test_many_live_at_once_and_each_answers(server: ForkServer) -> None:
     links = [server.start_worker() for _ in range(50)]
     for link in links:
-        link.wait_hello(20)
+        link.wait_hello(BOUND_S)
     for link in links:
         run(link, "nothing")
     assert sorted(pid_of(link) for link in links) == sorted(children(server.pid))
     for link in links:
         link.kill()
     for link in links:
-        link.close(5)
+        link.close(BOUND_S)
     assert children(server.pid) == []
 
 
@@ -245,10 +246,10 @@ def test_workers_are_started_from_many_threads_at_once(server: ForkServer) -> No
 
     def use_one() -> None:
         link = server.start_worker()
-        link.wait_hello(20)
+        link.wait_hello(BOUND_S)
         run(link, "nothing")
         pids.append(pid_of(link))
-        link.close(5)
+        link.close(BOUND_S)
 
     threads = [threading.Thread(target=use_one) for _ in range(16)]
     for thread in threads:
@@ -260,7 +261,7 @@ def test_workers_are_started_from_many_threads_at_once(server: ForkServer) -> No
 
 def test_a_forked_child_of_the_host_can_neither_use_nor_end_the_workers(server: ForkServer) -> None:
     link = server.start_worker()
-    link.wait_hello(10)
+    link.wait_hello(BOUND_S)
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -278,4 +279,4 @@ def test_a_forked_child_of_the_host_can_neither_use_nor_end_the_workers(server: 
         assert all_die(pidfds)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     run(link, "nothing")
-    link.close(5)
+    link.close(BOUND_S)

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers ar
 
 SUPPORT = str(Path(__file__).resolve().parent.parent / "support")
 FRAME_BYTES = 4 * 1024 * 1024
+BOUND_S = 30.0
 
 
 def fake(mode: str = "good") -> WorkerProgram:
@@ -44,13 +45,13 @@ def server() -> Iterator[ForkServer]:
 def link(server: ForkServer) -> Iterator[ProcessLink]:
     link = ready(server)
     yield link
-    link.close(5)
+    link.close(BOUND_S)
     assert link.process.exited
 
 
 def ready(server: ForkServer | WorkerSpawner) -> ProcessLink:
     link = server.start_worker()
-    link.wait_hello(10)
+    link.wait_hello(BOUND_S)
     link.frame_bytes = FRAME_BYTES
     return link
 
@@ -124,7 +125,7 @@ def test_a_megabyte_goes_to_a_tool_and_back(link: ProcessLink) -> None:
 def test_an_interrupt_ends_a_cell_and_the_worker_lives(link: ProcessLink) -> None:
     thread, ended = when_asked(link, "spin")
     link.interrupt()
-    thread.join(5)
+    thread.join(BOUND_S)
     assert ended == [["done"]]
     assert run(link, "interrupted").texts == [b"False"]
 
@@ -141,7 +142,7 @@ def test_a_thousand_interrupts_do_not_block_the_one_who_sends_them(link: Process
     for _ in range(5_000):
         link.interrupt()
     link.kill()
-    thread.join(5)
+    thread.join(BOUND_S)
     assert [type(error) for error in ended] == [WorkerCrashed]
 
 
@@ -165,6 +166,7 @@ def test_epoch_traps_are_not_for_processes(link: ProcessLink) -> None:
     ],
 )
 @pytest.mark.guarantee("G15")
+@pytest.mark.usefixtures("late_news")
 def test_a_worker_that_ends_is_a_crash_with_its_reason(
     link: ProcessLink, source: str, status: int, message: str
 ) -> None:
@@ -182,19 +184,19 @@ def test_a_worker_that_ends_is_a_crash_with_its_reason(
 def test_bytes_that_are_no_frame_kill_the_worker(link: ProcessLink, sent: str) -> None:
     with pytest.raises(ProtocolError):
         run(link, f"raw {sent}")
-    assert link.process.wait(5)
+    assert link.process.wait(BOUND_S)
 
 
 def test_a_frame_after_the_end_of_the_request_kills_the_worker(link: ProcessLink) -> None:
     with pytest.raises(ProtocolError, match="spoke after the end"):
         run(link, "chatter too much")
-    assert link.process.wait(5)
+    assert link.process.wait(BOUND_S)
 
 
 def test_half_a_frame_waits_until_the_worker_is_killed(link: ProcessLink) -> None:
     thread, ended = when_asked(link, "raw 40000000")
     link.kill()
-    thread.join(5)
+    thread.join(BOUND_S)
     assert [str(error) for error in ended] == ["the worker is gone: it was killed by its host"]
 
 
@@ -202,17 +204,17 @@ def test_a_write_to_a_worker_that_does_not_read_ends_with_the_kill(link: Process
     os.kill(pid_of(link), signal.SIGSTOP)
     thread, ended = when_asked(link, "x" * 3_000_000)
     link.kill()
-    thread.join(5)
+    thread.join(BOUND_S)
     assert [type(error) for error in ended] == [WorkerCrashed]
 
 
 def test_close_during_a_request_frees_the_descriptors_once_the_request_is_out(link: ProcessLink) -> None:
     thread, ended = when_asked(link, "stubborn")
-    link.close(5)
-    thread.join(5)
+    link.close(BOUND_S)
+    thread.join(BOUND_S)
     assert [type(error) for error in ended] == [WorkerCrashed]
     assert link.released
-    link.close(5)
+    link.close(BOUND_S)
 
 
 # --- a worker that never gets ready -----------------------------------------------------------------------------------
@@ -227,14 +229,15 @@ def test_close_during_a_request_frees_the_descriptors_once_the_request_is_out(li
         ("no_fork", PoolExhausted, "no process for a worker"),
     ],
 )
+@pytest.mark.usefixtures("late_news")
 def test_a_worker_that_does_not_get_ready_says_why(mode: str, error: type[Exception], message: str) -> None:
     server = ForkServer(fake(mode))
     try:
         link = server.start_worker()
         with pytest.raises(error) as caught:
-            link.wait_hello(0.2 if mode == "silent" else 5)
+            link.wait_hello(0.2 if mode == "silent" else BOUND_S)
         assert message in str(caught.value)
-        link.close(5)
+        link.close(BOUND_S)
         assert link.process.exited
     finally:
         server.close()
@@ -271,7 +274,7 @@ def test_a_worker_inherits_nothing_of_its_host(unjailed: ForkServer) -> None:
     status = Path(f"/proc/{pid_of(link)}/status").read_text(encoding="utf-8")
     assert "NoNewPrivs:\t1" in status
     assert status.startswith("Name:\tcloche-worker\n")
-    link.close(5)
+    link.close(BOUND_S)
 
 
 @pytest.mark.guarantee("G01")
@@ -283,18 +286,18 @@ def test_the_environment_block_of_a_worker_is_empty_even_where_python_needed_a_v
     server = ForkServer(fake(), without=PURPOSES)
     link = ready(server)
     try:
-        for pid in (server.pid, link.pid):
+        for pid in (server.pid, pid_of(link)):
             assert Path(f"/proc/{pid}/environ").read_bytes().strip(b"\0") == b""
         assert report(link)["environ"] == {}
     finally:
         server.close()
-        link.close(5)
+        link.close(BOUND_S)
 
 
 def test_a_worker_loads_nothing_heavy_and_nothing_of_the_host(unjailed: ForkServer) -> None:
     link = ready(unjailed)
     modules = set(report(link)["modules"])
-    link.close(5)
+    link.close(BOUND_S)
     for name in ("pydantic", "anyio", "asyncio", "wasmtime", "subprocess", "site", "httpx", "cloche.runtime.protocol"):
         assert name not in modules
     assert {name for name in modules if name.startswith("cloche.runtime.")} == {
@@ -311,6 +314,7 @@ def test_the_worker_speaks_the_protocol_of_the_host() -> None:
 # --- without a fork server --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("late_news")
 def test_a_spawned_worker_is_a_worker_like_any() -> None:
     spawner = WorkerSpawner(fake())
     link, other = ready(spawner), ready(spawner)
@@ -319,7 +323,7 @@ def test_a_spawned_worker_is_a_worker_like_any() -> None:
     with pytest.raises(WorkerCrashed) as caught:
         run(link, "exit 7")
     assert caught.value.exit_status == 7
-    link.close(5)
+    link.close(BOUND_S)
     spawner.close()
-    assert other.process.exited
+    assert other.process.wait(BOUND_S), "reaped by a thread of its own"
     assert other.exit_status == -9
