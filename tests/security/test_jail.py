@@ -28,7 +28,10 @@ from cloche.runtime.runtime import Runtime
 from cloche.runtime.watch import WorkerWatch
 from cloche.wasm_sandbox.jail import report
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made for Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the jail is made for Linux"),
+    pytest.mark.usefixtures("late_news"),
+]
 
 BOUND_S = 30.0
 EVERY_WALL = tuple(report.PURPOSES)
@@ -162,10 +165,13 @@ def test_the_kernel_confirms_the_walls_that_are_reported(jailed: ForkServer) -> 
     ("wall", "attacks"),
     [
         (report.SECCOMP, ["open_file /etc/passwd", "make_socket", "fork", "kill_host HOST", "door io_uring_setup"]),
-        (report.LANDLOCK, ["open_file /etc/passwd", "list_folder /", "create_file /tmp/pwned-jail", "connect_to PORT"]),
+        (
+            report.LANDLOCK,
+            ["open_file /etc/passwd", "list_folder /", "create_file /tmp/pwned-jail-HOST", "connect_to PORT"],
+        ),
         (report.NETWORK, ["connect_to PORT"]),
         (report.PID, ["kill_host HOST", "trace_host VICTIM", "hold_process HOST"]),
-        (report.ROOT, ["open_file /etc/passwd", "create_file /tmp/pwned-jail", "read_environment self"]),
+        (report.ROOT, ["open_file /etc/passwd", "create_file /tmp/pwned-jail-HOST", "read_environment self"]),
         (report.RLIMITS, ["more_descriptors", "raise_limits"]),
         (report.USER, ["kill_host HOST", "change_user", "change_root", "open_file /etc/shadow", "fork"]),
         (report.CAPABILITIES, ["change_root", "mount", "trace_host VICTIM"]),
@@ -220,7 +226,7 @@ def test_all_die_with_the_process_that_only_waits() -> None:
     pidfds = [os.pidfd_open(pid) for pid in (server.pid, *(pid_of(link) for link in links))]
     try:
         os.kill(os.getpgid(server.pid), signal.SIGKILL)  # the leader of the session is the one that the host started
-        assert all(select.select([pidfd], [], [], 5)[0] for pidfd in pidfds)
+        assert all(select.select([pidfd], [], [], BOUND_S)[0] for pidfd in pidfds)
     finally:
         for pidfd in pidfds:
             os.close(pidfd)
@@ -319,7 +325,7 @@ def test_cpu_time_beyond_the_budget_is_seen_from_outside_and_ends_the_worker(
         run(link, "burn")
     assert caught.value.limit == "cpu_s"
     assert caught.value.used > 0.2
-    assert link.process.wait(5)
+    assert link.process.wait(BOUND_S)
     link.close(5)
 
 

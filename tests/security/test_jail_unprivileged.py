@@ -27,6 +27,7 @@ with Runtime() as runtime, runtime.sandbox() as box:
 """
 
 
+@pytest.mark.timeout(400)
 def test_every_test_of_the_jail_passes_for_an_ordinary_user(root: Path, tmp_path: Path) -> None:
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(root), "-c", str(root / "pyproject.toml")]
     ran = run_as_nobody(

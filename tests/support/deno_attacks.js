@@ -73,7 +73,7 @@ const attacks = {
     new BigUint64Array(Deno.UnsafePointerView.getArrayBuffer(place, 16)).set([100n, 100n]);
     return checked(calls.prlimit(0, 0, place, null), calls);
   },
-  threads: (count) => {
+  threads: (count, staysMs) => {
     const calls = libc(), size = 16384;
     const sleep = calls.dlsym(null, text("sleep")), seconds = Deno.UnsafePointer.create(60n);
     const stacks = Deno.UnsafePointer.value(calls.mmap(null, BigInt(size * count), 3, 0x4022, -1, 0n));
@@ -84,7 +84,7 @@ const attacks = {
       calls.pthread_attr_setstack(attributes, stack, BigInt(size));
       if (calls.pthread_create(id, attributes, sleep, seconds) !== 0) throw new Error("no more threads");
     }
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3000);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(staysMs));
     return `gained ${count} threads`;
   },
   environment: () => JSON.stringify(Deno.env.toObject()),
@@ -98,10 +98,10 @@ const attacks = {
 };
 
 const asked = new Uint8Array(4096);
-const [name, argument] = new TextDecoder().decode(asked.subarray(0, Deno.stdin.readSync(asked) ?? 0)).split(" ");
+const [name, ...words] = new TextDecoder().decode(asked.subarray(0, Deno.stdin.readSync(asked) ?? 0)).split(" ");
 let answer;
 try {
-  answer = `GAINED ${await attacks[name](argument)}`;
+  answer = `GAINED ${await attacks[name](...words)}`;
 } catch (error) {
   answer = `refused ${error.name}: ${error.message}`;
 }

@@ -22,7 +22,7 @@ ATTACKS = {
     "open_file /etc/passwd": "files",
     "list_folder /": "files",
     "look_at_file /etc/passwd": "files",
-    "create_file /tmp/pwned-jail": "files",
+    "create_file /tmp/pwned-jail-HOST": "files",
     "read_environment self": "files",
     "make_socket": "network",
     "make_unix_socket": "network",
