@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,31 +21,46 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.wasmtime, pytest.mark.skipif(os.name != "posix", reason="these servers fork")]
 
 SUPPORT = Path(__file__).resolve().parent.parent / "support"
 START_S = 60.0
-GUNICORN = ("-m", "gunicorn", "--workers", "2", "--threads", "4", "--timeout", "60", "web_app:wsgi", "--bind")
-UVICORN = ("-m", "uvicorn", "web_app:asgi", "--workers", "2", "--port")
+GUNICORN = ("-m", "gunicorn", "--workers", "2", "--threads", "4", "--timeout", "60", "web_app:wsgi")
+PATIENT = "from cloche.runtime import execution\nexecution.INTERRUPT_GRACE_S = 5.0\n"
+TELL = """
+import sys, threading, time
+main = threading.main_thread().ident
+
+def tell(stream, text):
+    threading.Thread(target=once_it_waits).start()
+
+def once_it_waits():
+    while sys._current_frames()[main].f_code.co_name not in ("_block", "_rest"):
+        time.sleep(0.001)
+    print("it waits for its worker", flush=True)
+"""
+"""An interrupt at any other moment may cost the sandbox (test_served_by_callers.py)."""
+UVICORN = ("-m", "uvicorn", "web_app:asgi", "--workers", "2")
 
 
 @pytest.mark.parametrize("extra", [(), ("--preload",)], ids=["plain", "preload"])
 def test_gunicorn_workers_serve_sandboxes_and_leave_nothing(extra: tuple[str, ...]) -> None:
-    port = free_port()
-    with server([*GUNICORN, f"127.0.0.1:{port}", *extra], early=bool(extra)) as process:
+    with (
+        listener() as (descriptor, port),
+        server(descriptor, [*GUNICORN, "--bind", f"fd://{descriptor}", *extra], early=bool(extra)) as process,
+    ):
         answers = ask_many(port, 24)
         pids = {answer["pid"] for answer in answers}
 
         assert {answer["value"] for answer in answers} == {"ANSWER42"}
         assert process.pid not in pids
-    for pid in pids:
-        assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_uvicorn_workers_serve_sandboxes() -> None:
-    port = free_port()
-    with server([*UVICORN, str(port)]):
+    with listener() as (descriptor, port), server(descriptor, [*UVICORN, "--fd", str(descriptor)]):
         answers = ask_many(port, 24)
 
     assert {answer["value"] for answer in answers} == {"ANSWER42"}
@@ -57,7 +73,8 @@ def test_a_kernel_runs_cells_beside_its_own_loop_and_an_interrupt_stops_one() ->
             == "42"
         )
         assert evaluate(client, "async with AsyncSandbox() as a:\n    c = await a.run('6 * 8')\nc.value") == "48"
-        loop = "box.run('print(1)\\nwhile True: pass', on_output=lambda _, text: print(text, flush=True))"
+        evaluate(client, f"{PATIENT}{TELL}0")
+        loop = "box.run('print(1)\\nwhile True: pass', on_output=tell)"
         client.execute(loop, stop_on_error=False)  # else the kernel drops what comes right behind the error
         wait_for(client, "stream")
         manager.interrupt_kernel()
@@ -71,9 +88,23 @@ def test_a_kernel_runs_cells_beside_its_own_loop_and_an_interrupt_stops_one() ->
 
 
 @contextmanager
-def server(arguments: list[str], *, early: bool = False) -> Generator[subprocess.Popen[bytes], None, None]:
+def listener() -> Generator[tuple[int, int]]:
+    """A socket that listens, for a server to inherit: its descriptor and its port, which so is nobody else's.
+
+    Who asks before the server is up waits for it.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as made:
+        yield made.fileno(), made.getsockname()[1]
+
+
+@contextmanager
+def server(
+    descriptor: int, arguments: list[str], *, early: bool = False
+) -> Generator[subprocess.Popen[bytes], None, None]:
     environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "CLOCHE_EARLY": "1" if early else "0"}
-    process = subprocess.Popen([sys.executable, "-P", *arguments], env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-P", *arguments], env=environment, start_new_session=True, pass_fds=[descriptor]
+    )
     try:
         yield process
         process.terminate()
@@ -90,14 +121,7 @@ def with_group(pid: int, number: int) -> None:
         return
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def ask_many(port: int, count: int) -> list[dict[str, Any]]:
-    wait_until_up(port)
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(lambda _: ask(port), range(count)))
 
@@ -107,17 +131,6 @@ def ask(port: int) -> dict[str, Any]:
     return answer
 
 
-def wait_until_up(port: int) -> None:
-    give_up = time.monotonic() + START_S
-    while time.monotonic() < give_up:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
-        except OSError:
-            time.sleep(0.05)  # nothing says when a foreign server listens
-    pytest.fail("the server did not come up")
-
-
 # --- the kernel -------------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +138,11 @@ def wait_until_up(port: int) -> None:
 def kernel() -> Generator[tuple[Any, Any], None, None]:
     from jupyter_client.manager import KernelManager
 
-    manager = KernelManager(kernel_name="python3")
+    # Sockets in a folder: a port that is free when it is chosen may be somebody's by the time the kernel takes it.
+    folder = tempfile.TemporaryDirectory()
+    manager = KernelManager(
+        kernel_name="python3", transport="ipc", connection_file=os.path.join(folder.name, "kernel.json")
+    )
     manager.start_kernel()
     client = manager.client()
     client.start_channels()
@@ -135,6 +152,7 @@ def kernel() -> Generator[tuple[Any, Any], None, None]:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+        folder.cleanup()
 
 
 def evaluate(client: Any, code: str) -> str:
