@@ -10,6 +10,7 @@ from cloche import (
     Deny,
     ModelReply,
     RunResult,
+    Sandbox,
     SandboxOptions,
     ScriptedModel,
     ToolCallingAgent,
@@ -107,10 +108,11 @@ def test_an_answer_that_never_comes_ends_with_the_deadline_of_the_run() -> None:
         await anyio.sleep_forever()
         raise AssertionError
 
+    Sandbox(isolation="thread").close()  # the engine is loaded: the deadline is for the run alone
     agent = CodeAgent(
         tools=[pay], model=ScriptedModel([cell("print('asking')\npay(5)")]), sandbox=THREAD, approve=nobody
     )
-    result = agent.run("pay", deadline_s=2)
+    result = agent.run("pay", deadline_s=5)
     assert result.stop_reason == "timeout"
     assert result.steps[0].cell is not None
     assert result.steps[0].cell.stdout == "asking\n"

@@ -13,7 +13,7 @@ from tests.support.pages import snippets
 from cloche import ScriptedModel, ToolCallRequest
 from cloche.agents.models.scripted import Line
 
-pytestmark = pytest.mark.wasmtime
+pytestmark = [pytest.mark.wasmtime, pytest.mark.usefixtures("patient")]
 PAGE = "docs/coming-from-smolagents.md"
 
 
