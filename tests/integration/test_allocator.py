@@ -101,7 +101,7 @@ TOO_DEEP = {
 
 @pytest.fixture(scope="module", params=params(sampled=False))
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    with Sandbox(**where(request.param), limits=Limits(memory_mb=192)) as made:
+    with Sandbox(**where(request.param), limits=Limits(memory_mb=192, wall_s=100, cpu_s=100)) as made:
         yield made
 
 

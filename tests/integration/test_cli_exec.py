@@ -94,9 +94,16 @@ def test_every_kind_of_exit_is_read_as_python_reads_it() -> None:
     assert {code: exit_of(error) for code, error in found.items() if error is not None} == expected
 
 
+def _late(*options: str) -> subprocess.CompletedProcess[str]:
+    """A cell that prints and runs past its deadline: a short one, or a long one where it had not printed by then."""
+    command = ("exec", *options, "print('started')\nwhile True: pass", "--deadline")
+    done = _cloche(*command, "1")
+    return done if "started" in done.stdout else _cloche(*command, "20")
+
+
 @pytest.mark.parametrize("place", params(sampled=False))
 def test_deadline_exits_124_and_keeps_what_was_printed(place: str) -> None:
-    done = _cloche("exec", *_options(place), "--deadline", "1", "print('started')\nwhile True: pass")
+    done = _late(*_options(place))
     assert (done.returncode, done.stdout) == (124, "started\n")
     assert done.stderr.splitlines()[-1] == "        Give it more time with --deadline SECONDS, or let the code do less."
     assert 'Traceback (most recent call last):\n  File "/' not in done.stderr
@@ -118,7 +125,7 @@ def test_json_prints_the_cell_and_nothing_else() -> None:
 
 
 def test_json_of_a_missed_deadline_has_the_partial_cell_and_the_failure() -> None:
-    done = _cloche("exec", "--json", "--deadline", "1", "print('started')\nwhile True: pass")
+    done = _late("--json")
     fields = json.loads(done.stdout)
     assert (done.returncode, fields["ok"], fields["stdout"]) == (124, False, "started\n")
     assert fields["failure"]["code"] == "timed_out"

@@ -129,7 +129,6 @@ def test_a_worker_has_its_channels_and_nothing_of_its_host(runtime: Runtime) -> 
 
 def test_no_tenant_is_let_in_before_his_memory_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its launcher does that. One that is stopped answers nothing, so the sandbox does not open; nothing is lost."""
-    monkeypatch.setattr(deno_link, "NOTICE_S", 0.3)
     with Runtime(engine="deno", warm_workers=1) as runtime:
         runtime.sandbox().close()
         source = attrgetter("_core.source")(runtime)("process", "deno")  # the public API has no use for these
@@ -137,8 +136,10 @@ def test_no_tenant_is_let_in_before_his_memory_is_capped(monkeypatch: pytest.Mon
         wait_until(lambda: source.warm == 1)
         os.kill(launcher, signal.SIGSTOP)
         try:
-            with pytest.raises(WorkerCrashed, match="could not be capped: its launcher did not answer"):
-                runtime.sandbox()
+            with monkeypatch.context() as patch:
+                patch.setattr(deno_link, "NOTICE_S", 0.3)
+                with pytest.raises(WorkerCrashed, match="could not be capped: its launcher did not answer"):
+                    runtime.sandbox()
         finally:
             os.kill(launcher, signal.SIGCONT)
         with runtime.sandbox() as box:
@@ -167,6 +168,7 @@ def test_interrupts_from_many_threads_hit_the_cell_that_runs_and_no_later_one(ru
             assert box.run("'next'").value == "next"
 
 
+@pytest.mark.usefixtures("late_news")
 def test_a_killed_worker_is_a_crash_and_reset_gives_a_fresh_one(runtime: Runtime) -> None:
     with runtime.sandbox() as box:
         pid = pid_of_box(box)

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.deadlines import not_kept, timed_out
 from tests.support.places import matrix, params
 
-from cloche import FrameTooLarge, LimitExceeded, Limits, Runtime, SandboxClosed, TimedOut
+from cloche import FrameTooLarge, LimitExceeded, Limits, Runtime, SandboxClosed
 from cloche.runtime.cell import LimitHit
 from cloche.runtime.errors import CannotCross, SandboxFileError
 from cloche.runtime.limits import FRAME_ROOM_BYTES, MIB
@@ -163,24 +164,31 @@ def test_a_memory_error_that_ends_the_cell_is_told_too(runtime: Runtime, place: 
 @pytest.mark.usefixtures("patient")
 @sampled
 def test_wall_s_over_raises_and_well_under_does_not(runtime: Runtime, place: str) -> None:
-    with sandbox(runtime, place, wall_s=5) as box:
+    with sandbox(runtime, place, wall_s=20) as box:
         assert box.run("import time; time.sleep(0.2); 'slept'").value == "slept"
-        with pytest.raises(TimedOut) as caught:
-            box.run("print('here'); time.sleep(60)", deadline_s=1)
-        assert (caught.value.limit, caught.value.allowed, caught.value.state_kept) == ("wall_s", 1, True)
-        assert 1 <= caught.value.used < 6
-        assert caught.value.cell is not None
-        assert caught.value.cell.stdout == "here\n"
+        error = timed_out(
+            lambda wait_s: box.run("print('here'); time.sleep(60)", deadline_s=wait_s),
+            lambda error: error.cell is not None and error.cell.stdout != "",
+        )
+    assert (error.limit, error.state_kept) == ("wall_s", True)
+    assert error.allowed <= error.used < error.allowed + 10
+    assert error.cell is not None
+    assert error.cell.stdout == "here\n"
 
 
 def test_wall_s_raises_although_the_guest_swallows_the_interrupt(runtime: Runtime, place: str) -> None:
     deaf = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
-    with sandbox(runtime, place, wall_s=1) as box:
-        with pytest.raises(TimedOut) as caught:
-            box.run(deaf)
-        assert not caught.value.state_kept
-        with pytest.raises(SandboxClosed):
-            box.run("1")
+    closed: list[bool] = []
+
+    def run(wall_s: float) -> None:
+        with sandbox(runtime, place, wall_s=wall_s) as box:
+            try:
+                box.run(deaf)
+            finally:
+                closed.append(box.closed)
+
+    assert not timed_out(run, not_kept).state_kept
+    assert closed[-1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="CPU time of workers is seen on Linux")
@@ -191,7 +199,7 @@ def test_cpu_s_over_raises_and_ends_the_worker_and_well_under_does_not(runtime: 
         with pytest.raises(LimitExceeded) as caught:
             box.run("sum(range(10**12))")
         assert (type(caught.value), caught.value.limit, caught.value.allowed) == (LimitExceeded, "cpu_s", 1)
-        assert 1 < caught.value.used < 5
+        assert 1 <= caught.value.used < 60  # exactly 1 where the kernel was before the watch
         with pytest.raises(SandboxClosed):
             box.run("1")
 
@@ -207,7 +215,8 @@ def test_tool_s_over_is_a_tool_error_and_a_quick_tool_is_not(runtime: Runtime, p
                 [("tool_s", 0.3)],
             )
             assert cell.limits[0].used >= 0.3
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
+    with sandbox(runtime, place, tool_s=20) as box:
         cell = box.run("await meet.aio(1)")
         assert (cell.error, cell.limits) == (None, ())
 

@@ -7,11 +7,11 @@ import contextvars
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import anyio
 import pytest
+from tests.support.deadlines import not_kept, timed_out
 from tests.support.leftovers import open_descriptors
 from tests.support.places import params, where
 from tests.support.waiting import wait_until
@@ -32,8 +32,8 @@ from cloche import (
 pytestmark = pytest.mark.wasmtime
 
 BOUND_S = 20.0
-REACHED_S = 1.0
-"""A time by which a cell has come to its loop or its tool, also on a slow machine."""
+START_S = 60.0
+"""With a runtime of its own and its first sandbox."""
 ENDLESS_C = "import itertools, collections\ncollections.deque(itertools.repeat(1), 0)"
 
 
@@ -130,46 +130,45 @@ def test_files_go_in_and_out_and_artifacts_come_back(box: Sandbox) -> None:
 @pytest.mark.usefixtures("patient")
 def test_an_endless_python_loop_is_interrupted_and_the_state_kept(box: Sandbox) -> None:
     box.run("kept = 'yes'")
-    with pytest.raises(TimedOut) as caught:
-        box.run("print('begun', flush=True)\nwhile True: pass", deadline_s=REACHED_S)
-    assert caught.value.state_kept
-    assert caught.value.cell is not None
-    assert caught.value.cell.stdout == "begun\n"
+    error = timed_out(
+        lambda wait_s: box.run("print('begun', flush=True)\nwhile True: pass", deadline_s=wait_s),
+        lambda error: error.cell is not None and error.cell.stdout != "",
+    )
+    assert error.state_kept
+    assert error.cell is not None
+    assert error.cell.stdout == "begun\n"
     assert box.run("kept").value == "yes"
 
 
 @pytest.mark.usefixtures("patient")
 def test_a_swallowed_interrupt_is_a_timeout_all_the_same(box: Sandbox) -> None:
     code = "try:\n    while True: pass\nexcept BaseException:\n    pass\n'swallowed'"
-    with pytest.raises(TimedOut) as caught:
-        box.run(code, deadline_s=REACHED_S)
-    assert caught.value.state_kept
-    assert caught.value.cell is not None
-    assert caught.value.cell.value == "swallowed"
+    error = timed_out(
+        lambda wait_s: box.run(code, deadline_s=wait_s), lambda error: error.cell is not None and error.cell.ok
+    )
+    assert error.state_kept
+    assert error.cell is not None
+    assert error.cell.value == "swallowed"
 
 
 @pytest.mark.guarantee("G30")
 def test_a_guest_that_keeps_swallowing_is_killed_within_a_second_of_its_deadline(box: Sandbox) -> None:
-    """The best of up to three, since a busy machine may hold up one; the bench has the figures of many."""
+    """The best of up to four, since a busy machine may hold up one; the bench has the figures of many."""
     code = "while True:\n    try:\n        while True: pass\n    except BaseException:\n        pass"
     late_s: list[float] = []
-    while len(late_s) < 3 and not any(late < 1 for late in late_s):
-        started = time.monotonic()
-        with pytest.raises(TimedOut) as caught:
-            box.run(code, deadline_s=REACHED_S)
-        late_s.append(time.monotonic() - started - REACHED_S)
-        assert not caught.value.state_kept
+    while len(late_s) < 4 and not any(late < 1 for late in late_s):
+        error = timed_out(lambda wait_s: box.run(code, deadline_s=wait_s), not_kept)
+        late_s.append(error.used - error.allowed)
+        assert not error.state_kept
         with pytest.raises(SandboxClosed, match="had to be killed"):
             box.run("1")
         box.reset()
     assert min(late_s) < 1, late_s
-    assert max(late_s) < 5, late_s
+    assert max(late_s) < 10, late_s
 
 
 def test_an_endless_c_loop_is_killed_and_the_sandbox_can_be_reset(box: Sandbox) -> None:
-    with pytest.raises(TimedOut) as caught:
-        box.run(ENDLESS_C, deadline_s=REACHED_S)
-    assert not caught.value.state_kept
+    assert not timed_out(lambda wait_s: box.run(ENDLESS_C, deadline_s=wait_s), not_kept).state_kept
     box.reset()
     assert box.run("1 + 1").value == 2
 
@@ -191,9 +190,9 @@ def test_a_hanging_tool_does_not_hold_the_deadline(runtime: Runtime, isolation: 
         returns.wait(BOUND_S)
 
     with runtime.sandbox(**where(isolation), tools=[hang]) as box:
-        with pytest.raises(TimedOut) as caught:
-            box.run("hang()", deadline_s=REACHED_S)
-        assert not caught.value.state_kept
+        error = timed_out(lambda wait_s: box.run("hang()", deadline_s=wait_s), not_kept)
+        assert not error.state_kept
+        assert error.used - error.allowed < BOUND_S / 2, "the tool did not return before"
         returns.set()
         box.reset()
         assert box.run("1").value == 1
@@ -245,10 +244,12 @@ def test_an_interrupt_does_not_leak_into_the_next_cell(box: Sandbox) -> None:
 @pytest.mark.usefixtures("patient")
 def test_ctrl_c_stops_the_guest_and_the_sandbox_lives(box: Sandbox) -> None:
     main = threading.main_thread().ident or 0
-    timer = threading.Timer(REACHED_S, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
+    # Not in the callback itself, which runs on this thread: it is to wait for the guest by then.
+    timer = threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        box.run("kept = 'yes'\nwhile True: pass")
+        box.run(
+            "kept = 'yes'\nprint(kept, flush=True)\nwhile True: pass", on_output=lambda _stream, _text: timer.start()
+        )
     assert box.run("kept").value == "yes"
 
 
@@ -288,7 +289,7 @@ def test_the_async_face_runs_cells_tools_and_cancellation(isolation: str, backen
         return {"tea": 2.5}[item]
 
     async def main() -> None:
-        with anyio.fail_after(BOUND_S):
+        with anyio.fail_after(START_S):
             async with AsyncRuntime() as runtime, runtime.sandbox(**where(isolation), tools=[price]) as box:
                 assert (await box.run("price('tea') + await price.aio('tea')")).value == 5.0
                 with anyio.move_on_after(0.2) as scope:
@@ -313,7 +314,7 @@ def test_two_async_sandboxes_run_at_once(isolation: str) -> None:
             async with AsyncSandbox(**where(isolation), tools=[meet], runtime=runtime) as box:
                 return (await box.run(f"meet({number})")).value
 
-        async with asyncio.timeout(BOUND_S), AsyncRuntime() as runtime:
+        async with asyncio.timeout(START_S), AsyncRuntime() as runtime:
             assert list(await asyncio.gather(work(runtime, 0), work(runtime, 1))) == [0, 1]
 
     asyncio.run(main())
@@ -331,7 +332,7 @@ def test_many_sandboxes_leave_no_thread_or_descriptor_behind(isolation: str) -> 
 
         use(10)
         before, threads = open_descriptors(), threading.active_count()
-        use(30 if isolation == "deno" else 100)  # a Deno takes more than ten times as long to start
+        use(12 if isolation == "deno" else 100)  # a Deno takes more than ten times as long to start
         # A spare worker of another test's runtime may be on its way.
         wait_until(lambda: open_descriptors() <= before + 4 and threading.active_count() <= threads + 2)
         assert runtime.sandboxes == 0

@@ -119,7 +119,10 @@ def test_a_worker_that_burns_for_long_steps_back_and_its_neighbour_does_not() ->
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
 @pytest.mark.parametrize("warm", [0, 1])
-def test_workers_of_a_tenant_that_starts_more_than_its_share_step_back_before_they_run_anything(warm: int) -> None:
+def test_workers_of_a_tenant_that_starts_more_than_its_share_step_back_before_they_run_anything(
+    warm: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloche.runtime.pool.BIRTH_S", BOUND_S)  # its fork server tells the pid when it has the time
     with Runtime(busy_nice=9, warm_workers=warm) as runtime, runtime.sandbox(tenant="other") as other:
         wall = next(wall for wall in runtime.walls() if wall.name == "cpu-priority")
         own = os.getpriority(os.PRIO_PROCESS, 0)
