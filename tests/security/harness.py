@@ -28,15 +28,15 @@ PING_EVERY_S = 0.1
 WORKER_BASE_BYTES = {"process": 160 * MIB, "thread": 0, "deno": 384 * MIB}
 """A worker without guest memory of its own: Python, wasmtime, the image's pages."""
 ENDLESS = frozenset({"hp-02", "brg-22"})
-LABORIOUS = frozenset({"res-12", "res-28"})
-"""They need seconds to prepare their attack, which is not on time."""
+UNHURRIED = frozenset({"res-09", "res-11", "res-12", "res-14", "res-16", "res-18", "res-28"})
+"""Their attack is not on time: they end by themselves, some after seconds of preparation."""
 MEMORY_MB = {"brg-10": 256, "hp-03": 256, "res-05": 512}
 """They build large objects; with less memory their guest would stop them before what they attack has to."""
 
 
 def limits_for(probe: Probe) -> Limits:
     """Small caps: a run that needs more is the attack."""
-    busy = (probe.category == "resource" and probe.id not in LABORIOUS) or probe.id in ENDLESS
+    busy = (probe.category == "resource" and probe.id not in UNHURRIED) or probe.id in ENDLESS
     return Limits(
         wall_s=2.5 if busy else 15.0,
         cpu_s=30.0,

@@ -35,7 +35,7 @@ PYODIDE_S = 240.0
 
 
 def run_native(
-    probe: Probe, canaries: Canaries, folder: Path, *, planted_by: Probe | None = None, kill_s: float = 6.0
+    probe: Probe, canaries: Canaries, folder: Path, *, planted_by: Probe | None = None, kill_s: float
 ) -> Seen:
     """One run in a child process that is killed `kill_s` seconds after its start, with what the host saw.
 

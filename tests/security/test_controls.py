@@ -51,6 +51,8 @@ PYODIDE = {
 """The same in stock Pyodide under Deno."""
 ALONE = {"brg-27": "forged_is_only_output", "proc-15": "host_lives"}
 """The same again, in a process of their own: nothing works there afterwards."""
+ENDLESS = frozenset({"hp-02", "res-03", "res-07"})
+"""What ends them is that the test loses patience."""
 NO_CONTROL = {
     **{name: "plants only; its pair is the proof" for name in probes() if name.startswith("per-") and name[-1] == "a"},
     "brg-26": "stops itself before it sends a frame; the repaired text is the proof",
@@ -78,7 +80,8 @@ def attack(probe: Probe) -> Seen:
         tempfile.TemporaryDirectory() as child,
         planted(Path(folder)) as canaries,
     ):
-        return run_native(probe, canaries, Path(child), planted_by=probes()[plant] if plant else None)
+        kill_s = 6.0 if probe.id in ENDLESS else 60.0
+        return run_native(probe, canaries, Path(child), planted_by=probes()[plant] if plant else None, kill_s=kill_s)
 
 
 def test_every_probe_has_a_control_or_a_reason_to_have_none() -> None:

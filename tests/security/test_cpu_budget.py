@@ -45,7 +45,7 @@ def test_a_cell_over_its_cpu_budget_raises_and_the_sandbox_is_gone(runtime: Runt
         with pytest.raises(LimitExceeded) as caught:
             box.run(DEAF)
         assert (type(caught.value), caught.value.limit, caught.value.allowed) == (LimitExceeded, "cpu_s", 0.3)
-        assert 0.3 < caught.value.used < 10
+        assert 0.3 <= caught.value.used < 60  # exactly that where the kernel was before the watch
         with pytest.raises(SandboxClosed, match="CPU time, cpu_s allows"):
             box.run("1")
 

@@ -137,6 +137,7 @@ def test_what_only_a_worker_may_say_is_refused_and_the_cell_goes_on(
     assert seen.stdout.startswith("REFUSED")
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(("name", "isolation"), matrix(ENDS, SAMPLE))
 @pytest.mark.guarantee("G18")
 @pytest.mark.guarantee("G23")

@@ -15,11 +15,12 @@ from pathlib import Path
 from .canaries import TOKEN
 from .seen import Seen, walk, words
 
-GRACE_S = 2.0
-"""From the deadline to the outcome. Generous: suites run on loaded machines; the benchmark holds the real figure."""
+GRACE_S = 5.0
+"""From the deadline to the outcome. Generous: suites run on loaded machines; the benchmark holds the real figure. Less
+than what a probe has where nothing holds it (test_controls.py), or that would show nothing."""
 MAX_REPR = 16_384
 MAX_ERROR = 64 * 1024
-PING_S = 5.0
+PING_S = 10.0
 PLANTED = "CANARY-PLANT"
 
 

@@ -20,8 +20,8 @@ from cloche.deno_host.find import ENVIRONMENT
 
 from .seen import Seen
 
-GONE_S = 2.0
-"""A worker that was killed for what it did is reaped by another thread."""
+GONE_S = 20.0
+"""A worker that was killed for what it did is reaped by another process, when that has the time."""
 _PROC = Path("/proc")
 _heard: list[tuple[str, list[str]]] = []
 """Folders that are watched now, and where to note what happens there."""
