@@ -8,13 +8,14 @@ import time
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support.waiting import wait_until
 
 from cloche.runtime.errors import PoolExhausted
 from cloche.runtime.lanes import Lane, Turn
 from cloche.runtime.pace import Pace
 from cloche.runtime.supervisor import Watched
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 class Request:
@@ -162,12 +163,7 @@ class LaneMachine(RuleBasedStateMachine):
 
 
 def wait_for_line(lane: Lane, length: int) -> None:
-    poll = threading.Event()
-    for _ in range(5000):
-        if lane.waiting == length:
-            return
-        poll.wait(0.001)
-    raise AssertionError("it did not come into line")
+    wait_until(lambda: lane.waiting == length, BOUND_S)
 
 
 LaneMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)

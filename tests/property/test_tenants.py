@@ -53,7 +53,7 @@ class TenantMachine(RuleBasedStateMachine):
         box = self._pick(index)
         if box is None:
             return
-        with contextlib.suppress(TimedOut, WorkerCrashed, SandboxClosed):
+        with contextlib.suppress(TimedOut, WorkerCrashed, SandboxClosed, PoolExhausted):
             box.run("x", deadline_s=0.005)
 
     @rule(index=st.integers(0, 50))

@@ -15,7 +15,9 @@ from cloche.agents.tool_calling_agent import ToolCallingAgent
 from cloche.runtime.fake_link import FakeSource
 from cloche.runtime.runtime import Runtime
 
-BOUND_S = 10.0
+BOUND_S = 30.0
+REACHED_S = 3.0
+"""A deadline by which a run has come to where it hangs, also where the machine stands still for a while."""
 
 
 def get_price(item: str) -> float:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-BOUND_S = 5.0
+from .waiting import wait_until
+
+BOUND_S = 30.0
 
 
 class InBackground:
@@ -35,9 +37,4 @@ class InBackground:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    poll = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        poll.wait(0.005)
-    raise AssertionError("it did not happen")
+    wait_until(condition, BOUND_S)

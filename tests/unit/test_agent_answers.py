@@ -10,7 +10,7 @@ import anyio
 import pytest
 from pydantic import BaseModel, Field, create_model
 from tests.support.agent_worker import block
-from tests.support.agents import calls, code_agent, fake_runtime, tool_agent
+from tests.support.agents import REACHED_S, calls, code_agent, fake_runtime, tool_agent
 
 from cloche.agents.errors import AnswerRejected
 from cloche.agents.models.scripted import ScriptedModel
@@ -195,7 +195,7 @@ def test_an_answer_that_no_check_has_passed_is_never_the_output(runtime: Runtime
         await anyio.sleep_forever()
         return True
 
-    result = code_agent(runtime, GOOD, final_answer_checks=[never]).run("x", deadline_s=1)
+    result = code_agent(runtime, GOOD, final_answer_checks=[never]).run("x", deadline_s=REACHED_S)
     assert (result.output, result.stop_reason) == (None, "timeout")
     assert not result.steps[0].is_final
 
@@ -229,7 +229,7 @@ def test_the_last_answer_has_the_type_that_was_asked_for_or_is_none(runtime: Run
 @pytest.mark.parametrize("verb", ["crash", "loop_in_c"])
 def test_after_a_rejected_answer_a_lost_sandbox_is_replaced_and_the_model_is_told(runtime: Runtime, verb: str) -> None:
     lines = [block('ask_tool ["final_answer", 1]', verb), block("final_answer 2")]
-    agent = code_agent(runtime, *lines, final_answer_checks=[(2).__eq__], limits=Limits(wall_s=0.5))
+    agent = code_agent(runtime, *lines, final_answer_checks=[(2).__eq__], limits=Limits(wall_s=REACHED_S))
     result = agent.run("x")
     assert (result.output, len(result.steps)) == (2, 2)
     assert "All variables are gone" in result.steps[0].observation

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 from tests.support.agent_worker import block, serve
-from tests.support.agents import BOUND_S, calls, code_agent, fake_runtime, started, tool_agent
+from tests.support.agents import BOUND_S, REACHED_S, calls, code_agent, fake_runtime, started, tool_agent
 from tests.support.chat_server import chat_server, reply
 
 from cloche.agents.code_agent import CodeAgent
@@ -94,7 +94,7 @@ def test_a_sandbox_lost_between_two_runs_is_replaced_and_the_model_is_told(
 def test_a_cancelled_run_leaves_a_conversation_that_goes_on(runtime: Runtime) -> None:
     lines = [block("loop"), block("final_answer 2")]
     with code_agent(runtime, *lines).conversation() as talk:
-        assert talk.run("One.", deadline_s=1).stop_reason == "timeout"
+        assert talk.run("One.", deadline_s=REACHED_S).stop_reason == "timeout"
         result = talk.run("Two.")
         assert (result.output, [m.role for m in result.messages]) == (
             2,
@@ -246,7 +246,7 @@ def test_a_tool_calling_agent_has_conversations_too() -> None:
 @pytest.mark.usefixtures("patient")
 def test_limits_of_a_conversations_sandbox_are_per_cell(runtime: Runtime) -> None:
     lines = [block("loop"), block("final_answer 1")]
-    with code_agent(runtime, *lines, limits=Limits(wall_s=0.5)).conversation() as talk:
+    with code_agent(runtime, *lines, limits=Limits(wall_s=REACHED_S)).conversation() as talk:
         assert talk.run("One.").output == 1
 
 

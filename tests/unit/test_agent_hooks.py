@@ -8,7 +8,7 @@ from dataclasses import replace
 import anyio
 import pytest
 from tests.support.agent_worker import block, serve
-from tests.support.agents import calls, code_agent, fake_runtime, tool_agent
+from tests.support.agents import REACHED_S, calls, code_agent, fake_runtime, tool_agent
 
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.hooks import CellCall, HookedToolCall, Hooks, ModelCall, Veto
@@ -306,7 +306,7 @@ def test_a_tracer_hears_of_each_beginning_and_end(runtime: Runtime) -> None:
 
 def test_each_end_comes_also_when_a_run_is_cut_short(runtime: Runtime) -> None:
     tracer = Recorder()
-    code_agent(runtime, block("loop"), tracer=tracer).run("Add.", deadline_s=1)
+    code_agent(runtime, block("loop"), tracer=tracer).run("Add.", deadline_s=REACHED_S)
     assert tracer.open == 0
     assert ("/cell!", "python", 1) in tracer.log
     code_agent(runtime, tracer=tracer)

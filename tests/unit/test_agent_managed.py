@@ -9,7 +9,7 @@ import anyio
 import pytest
 from pydantic import BaseModel
 from tests.support.agent_worker import block, serve
-from tests.support.agents import BOUND_S, calls, code_agent, fake_runtime, tool_agent
+from tests.support.agents import BOUND_S, REACHED_S, calls, code_agent, fake_runtime, tool_agent
 
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.events import CodeParsed, Event, RunFinished, StepFinished, SubAgentEvent
@@ -171,7 +171,7 @@ def test_cancelling_the_caller_ends_a_sub_agent_whose_model_does_not_answer(runt
 
     inner = CodeAgent([], Slow(), runtime=runtime, name="expert", description="Slow.")
     boss = code_agent(runtime, ASK, managed_agents=[inner])
-    assert boss.run("Ask.", deadline_s=1).stop_reason == "timeout"
+    assert boss.run("Ask.", deadline_s=REACHED_S).stop_reason == "timeout"
     assert ended.wait(BOUND_S)
 
 

@@ -32,7 +32,7 @@ from cloche.runtime.errors import ConfigError
 from cloche.runtime.fake_link import FakeCell, FakeLink, FakeSource
 from cloche.runtime.runtime import Runtime
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 
 
 @pytest.fixture

@@ -150,13 +150,13 @@ def test_request_trap_stops_only_the_instance_that_was_asked(tmp_path: Path) -> 
     threads = [threading.Thread(target=spin, args=pair) for pair in (("stopped", stopped), ("other", other))]
     for thread in threads:
         thread.start()
-    assert entered.wait(5)
+    assert entered.wait(30)
     assert stopped.request_trap()
-    threads[0].join(10)
+    threads[0].join(30)
     assert str(outcomes["stopped"]) == "stopped by the host"
     assert threads[1].is_alive()
     other.request_trap()
-    threads[1].join(10)
+    threads[1].join(30)
     assert not threads[1].is_alive()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from cloche.runtime.errors import ClocheError, LimitExceeded
 from cloche.runtime.guest_meter import GuestMeter, MeteredLook
@@ -16,48 +17,65 @@ def burn(seconds: float) -> None:
         pass
 
 
+def least_of(measure: Callable[[], float]) -> float:
+    """Of several: a virtual machine that stands still may charge the thread that runs for it."""
+    return min(measure() for _ in range(5))
+
+
 def test_only_the_time_between_going_on_and_stopping_counts() -> None:
-    meter = GuestMeter()
-    meter.begin()
-    burn(0.02)
-    meter.stop()
-    first = meter.used_s()
-    burn(0.05)
-    assert meter.used_s() == first
-    meter.go_on()
-    burn(0.02)
-    meter.stop()
-    meter.stop()
-    assert 0.02 <= first < 0.05
-    assert 0.04 <= meter.used_s() < first + 0.05
+    def measure() -> float:
+        meter = GuestMeter()
+        meter.begin()
+        burn(0.02)
+        meter.stop()
+        first = meter.used_s()
+        assert first >= 0.02
+        burn(0.05)
+        assert meter.used_s() == first
+        meter.go_on()
+        burn(0.02)
+        meter.stop()
+        meter.stop()
+        return meter.used_s()
+
+    assert 0.04 <= least_of(measure) < 0.07
 
 
 def test_a_guest_that_comes_and_goes_often_is_charged_for_its_part() -> None:
-    meter = GuestMeter()
-    meter.begin()
-    for _ in range(100):
-        burn(0.0002)
+    def measure() -> float:
+        meter = GuestMeter()
+        meter.begin()
+        for _ in range(100):
+            burn(0.0002)
+            meter.stop()
+            burn(0.0004)
+            meter.go_on()
         meter.stop()
-        burn(0.0004)
-        meter.go_on()
-    meter.stop()
-    assert 0.02 <= meter.used_s() < 0.05
+        return meter.used_s()
+
+    assert 0.02 <= least_of(measure) < 0.05
 
 
 def test_time_that_the_guest_waits_for_is_not_charged() -> None:
-    meter = GuestMeter()
-    meter.begin()
-    threading.Event().wait(0.05)  # as on a machine where others have the processor
-    meter.stop()
-    assert meter.used_s() < 0.04
+    def measure() -> float:
+        meter = GuestMeter()
+        meter.begin()
+        threading.Event().wait(0.05)  # as on a machine where others have the processor
+        meter.stop()
+        return meter.used_s()
+
+    assert least_of(measure) < 0.04
 
 
 def test_a_new_request_starts_from_nothing() -> None:
-    meter = GuestMeter()
-    meter.begin()
-    burn(0.02)
-    meter.begin()
-    assert meter.used_s() < 0.02
+    def measure() -> float:
+        meter = GuestMeter()
+        meter.begin()
+        burn(0.02)
+        meter.begin()
+        return meter.used_s()
+
+    assert least_of(measure) < 0.02
 
 
 def test_another_thread_reads_it_while_the_guest_runs_and_after_its_thread_has_ended() -> None:
@@ -72,10 +90,10 @@ def test_another_thread_reads_it_while_the_guest_runs_and_after_its_thread_has_e
 
     thread = threading.Thread(target=guest)
     thread.start()
-    assert running.wait(5)
+    assert running.wait(30)
     assert meter.used_s() >= 0.02
     read.set()
-    thread.join(5)
+    thread.join(30)
     assert meter.used_s() >= 0
 
 

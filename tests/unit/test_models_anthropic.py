@@ -43,7 +43,7 @@ PRICE = ToolSchema("get_price", "Price of an item.", {"properties": {"item": {"t
 PNG = b"\x89PNG\r\n\x1a\nrest"
 COUNTED = TokenUsage(input_tokens=20, output_tokens=7, cached_tokens=10, cache_write_tokens=6)
 AT_ONCE = Retry(attempts=3, backoff_s=0.0)
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 def ask(

@@ -23,7 +23,7 @@ from cloche.runtime.errors import ConfigError
 KEY = "sk-a-very-secret-key"
 TASK = Message("user", "Hi")
 COUNTED = TokenUsage(input_tokens=20, output_tokens=7, cached_tokens=16, reasoning_tokens=3)
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 class FakeLiteLLM(ModuleType):

@@ -22,7 +22,7 @@ from cloche.runtime.errors import ConfigError
 MESSAGES = (Message("system", "Be brief."), Message("user", "Hej å 日本"))
 KEY = "sk-a-very-secret-key"
 AT_ONCE = Retry(attempts=3, backoff_s=0.0)
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 def model_for(server: ChatServer, **options: object) -> OpenAIModel:

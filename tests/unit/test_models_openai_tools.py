@@ -38,7 +38,7 @@ PNG = b"\x89PNG\r\n\x1a\nrest"
 URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 ADD = ToolSchema("add", "Adds.", {"type": "object", "properties": {"n": {"type": "integer"}}})
 AT_ONCE = Retry(attempts=2, backoff_s=0.0)
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 def ask(model: OpenAIModel | FallbackModel, *messages: Message, **asked: object) -> ModelReply:

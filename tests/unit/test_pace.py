@@ -18,7 +18,7 @@ from cloche.runtime.lanes import Lane, _Books
 from cloche.runtime.pace import BURST_S, PAUSE_S, PRESSES_AFTER, PRESSES_S, SHARE, Pace
 from cloche.runtime.supervisor import Watched
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 def never_alone() -> bool:

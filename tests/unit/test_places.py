@@ -21,7 +21,7 @@ from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.tenants import Tenant
 
 LIMITS = Limits()
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 def tenant(name: str, workers: int = 9) -> Tenant:
@@ -51,10 +51,10 @@ def test_workers_for_a_tenant_that_presses_step_back_and_those_of_others_do_not(
     pool = WorkerPool(lambda: maker, warm=warm, busy_nice=7)
     pressing = Tenant("p", sandboxes=9, workers=9, running_cells=1, wait_s=1, tool_threads=1, presses=lambda: True)
     for tenant in (None, OTHER):
-        pool.lease(LIMITS, 1, tenant)
+        pool.lease(LIMITS, BOUND_S, tenant)
     wait_until(lambda: pool.stats().warm == warm)
     assert stepped == []
-    pool.lease(LIMITS, 1, pressing)
+    pool.lease(LIMITS, BOUND_S, pressing)
     assert set(stepped) == {(4711, 7)}
     pool.close()
 
@@ -63,7 +63,7 @@ def test_nobody_steps_back_where_the_host_does_not_want_it(maker: FakeMaker, mon
     monkeypatch.setattr(pool_module, "lower_priority", lambda pid, nice: pytest.fail("it did"))
     monkeypatch.setattr(FakeProcess, "pid", 4711)
     pool = WorkerPool(lambda: maker, warm=0)
-    pool.lease(LIMITS, 1, Tenant("p", 9, 9, 1, 1, 1, presses=lambda: True))
+    pool.lease(LIMITS, BOUND_S, Tenant("p", 9, 9, 1, 1, 1, presses=lambda: True))
     pool.close()
 
 
@@ -74,7 +74,7 @@ def test_a_system_that_forbids_it_still_gives_a_worker(maker: FakeMaker, monkeyp
     monkeypatch.setattr(pool_module, "lower_priority", forbidden)
     monkeypatch.setattr(FakeProcess, "pid", 4711)
     pool = WorkerPool(lambda: maker, warm=0, busy_nice=7)
-    assert pool.lease(LIMITS, 1, Tenant("p", 9, 9, 1, 1, 1, presses=lambda: True)).process is maker.made[0]
+    assert pool.lease(LIMITS, BOUND_S, Tenant("p", 9, 9, 1, 1, 1, presses=lambda: True)).process is maker.made[0]
     pool.close()
 
 
@@ -83,7 +83,7 @@ def test_a_system_that_forbids_it_still_gives_a_worker(maker: FakeMaker, monkeyp
 
 def test_a_tenant_gets_no_more_workers_than_it_may_while_others_do(maker: FakeMaker) -> None:
     pool = WorkerPool(lambda: maker, warm=0)
-    pool.lease(LIMITS, 1, tenant("a", workers=1))
+    pool.lease(LIMITS, BOUND_S, tenant("a", workers=1))
     with pytest.raises(PoolExhausted, match="tenant 'a' has 1 workers") as caught:
         pool.lease(LIMITS, 0, tenant("a", workers=1))
     error = caught.value
@@ -97,7 +97,7 @@ def test_a_tenant_gets_no_more_workers_than_it_may_while_others_do(maker: FakeMa
 
 def test_a_full_pool_names_the_runtimes_cap_also_to_a_tenant(maker: FakeMaker) -> None:
     pool = WorkerPool(lambda: maker, warm=0, max_workers=1)
-    pool.lease(LIMITS, 1, OTHER)
+    pool.lease(LIMITS, BOUND_S, OTHER)
     with pytest.raises(PoolExhausted) as caught:
         pool.lease(LIMITS, 0, FLOOD)
     error = caught.value
@@ -108,7 +108,7 @@ def test_a_full_pool_names_the_runtimes_cap_also_to_a_tenant(maker: FakeMaker) -
 def test_a_tenants_worker_that_dies_makes_room_for_its_next(maker: FakeMaker) -> None:
     pool = WorkerPool(lambda: maker, warm=0)
     mine = tenant("a", workers=1)
-    first = pool.lease(LIMITS, 1, mine)
+    first = pool.lease(LIMITS, BOUND_S, mine)
     got: list[ProcessLink] = []
     waiter = threading.Thread(target=lambda: got.append(pool.lease(LIMITS, BOUND_S, mine)))
     waiter.start()
@@ -121,7 +121,7 @@ def test_a_tenants_worker_that_dies_makes_room_for_its_next(maker: FakeMaker) ->
 def test_workers_that_die_before_they_are_ready_are_not_counted(maker: FakeMaker) -> None:
     pool = WorkerPool(lambda: maker, warm=0)
     maker.broken = 1
-    pool.lease(LIMITS, 1, tenant("a", workers=1))
+    pool.lease(LIMITS, BOUND_S, tenant("a", workers=1))
     assert pool.stats().by_tenant == {"a": 1}
     pool.close()
 
@@ -151,7 +151,7 @@ def test_a_tenant_at_its_own_cap_does_not_hold_up_the_line() -> None:
 
 def test_a_place_that_comes_free_goes_to_the_waiting_tenant_with_the_fewest_workers(maker: FakeMaker) -> None:
     pool = WorkerPool(lambda: maker, warm=0, max_workers=2)
-    held = [pool.lease(LIMITS, 1, FLOOD) for _ in range(2)]
+    held = [pool.lease(LIMITS, BOUND_S, FLOOD) for _ in range(2)]
     got: list[tuple[str, ProcessLink]] = []
 
     def ask(who: Tenant) -> None:
@@ -176,16 +176,19 @@ def test_a_place_that_comes_free_goes_to_the_waiting_tenant_with_the_fewest_work
 # --- warm workers -----------------------------------------------------------------------------------------------------
 
 
-def test_a_flood_does_not_take_the_last_warm_worker_again_and_again(maker: FakeMaker) -> None:
+def test_a_flood_does_not_take_the_last_warm_worker_again_and_again(
+    maker: FakeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "SHARE_S", BOUND_S)
     pool = WorkerPool(lambda: maker, warm=1)
-    pool.lease(LIMITS, 1, OTHER)
+    pool.lease(LIMITS, BOUND_S, OTHER)
     wait_until(lambda: pool.stats().warm == 1)
-    pool.lease(LIMITS, 1, FLOOD)
+    pool.lease(LIMITS, BOUND_S, FLOOD)
     wait_until(lambda: pool.stats().warm == 1)
     for _ in range(5):
-        pool.lease(LIMITS, 1, FLOOD)  # cold, all of them
+        pool.lease(LIMITS, BOUND_S, FLOOD)  # cold, all of them
     assert (pool.stats().warm, pool.stats().leased_warm) == (1, 1)
-    pool.lease(LIMITS, 1, OTHER)
+    pool.lease(LIMITS, BOUND_S, OTHER)
     assert pool.stats().leased_warm == 2
     pool.close()
 
@@ -193,7 +196,7 @@ def test_a_flood_does_not_take_the_last_warm_worker_again_and_again(maker: FakeM
 def test_a_tenant_alone_gets_every_warm_worker(maker: FakeMaker) -> None:
     pool = WorkerPool(lambda: maker, warm=1)
     for number in range(4):
-        pool.lease(LIMITS, 1, FLOOD)
+        pool.lease(LIMITS, BOUND_S, FLOOD)
         wait_until(lambda: pool.stats().warm == 1)
         assert pool.stats().leased_warm == number
     pool.close()
@@ -201,10 +204,10 @@ def test_a_tenant_alone_gets_every_warm_worker(maker: FakeMaker) -> None:
 
 def test_a_warm_worker_that_holds_the_last_place_is_given_to_whoever_asks(maker: FakeMaker) -> None:
     pool = WorkerPool(lambda: maker, warm=1, max_workers=3)
-    pool.lease(LIMITS, 1, OTHER).close(1)
+    pool.lease(LIMITS, BOUND_S, OTHER).close(1)
     for _ in range(3):
         wait_until(lambda: pool.stats().warm == 1)
-        pool.lease(LIMITS, 1, FLOOD)
+        pool.lease(LIMITS, BOUND_S, FLOOD)
     assert pool.stats().live == 3
     pool.close()
 

@@ -27,7 +27,7 @@ from cloche.runtime.fake_link import (
 from cloche.runtime.protocol import ToolCall, ToolResult
 from cloche.runtime.values import ValueLimits, decode, encode
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 @pytest.fixture

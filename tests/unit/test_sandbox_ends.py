@@ -38,9 +38,9 @@ from cloche.runtime.fake_link import (
 from cloche.runtime.protocol import ToolCall, ToolResult
 from cloche.runtime.values import ValueLimits, decode, encode
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 QUICK_S = 0.03
-REACHED_S = 0.5  # a deadline by which a cell has come to its tool or its loop, also on a slow machine
+REACHED_S = 3.0  # a deadline by which a cell has come to its tool or its loop, also on a slow machine
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_an_endless_c_loop_times_out_with_its_output_and_the_sandbox_says_why_it
         assert not caught.value.state_kept
         assert caught.value.cell is not None
         assert (caught.value.cell.stdout, caught.value.cell.complete) == ("before the loop\n", False)
-        with pytest.raises(SandboxClosed, match=r"ran past its 0\.5 s and had to be killed; reset\(\)"):
+        with pytest.raises(SandboxClosed, match=r"ran past its 3 s and had to be killed; reset\(\)"):
             box.run("1")
 
 

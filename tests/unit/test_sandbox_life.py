@@ -64,7 +64,7 @@ def test_the_error_of_a_cell_does_not_keep_the_sandbox_alive() -> None:
         gc.disable()
         try:
             del box
-            assert gone() is None
+            wait_for(lambda: gone() is None)  # the thread that served may be on its last lines
         finally:
             gc.enable()
 
@@ -141,7 +141,7 @@ def script(cell: FakeCell) -> None:
 runtime = Runtime(sources={"process": FakeSource(script)})
 box = runtime.sandbox(tools=[hang])
 try:
-    box.run("hang()", deadline_s=0.3)
+    box.run("hang()", deadline_s=3)
 except TimedOut as exc:
     print("timed out", exc.state_kept)
 """
@@ -151,6 +151,6 @@ def test_the_process_ends_although_a_tool_still_hangs_and_nothing_was_closed() -
     folder = os.path.dirname(os.path.dirname(sys.modules["cloche"].__file__ or ""))
     command = [sys.executable, "-c", SCRIPT]
     found = subprocess.run(
-        command, env={"PYTHONPATH": folder}, capture_output=True, text=True, timeout=30, check=True, encoding="utf-8"
+        command, env={"PYTHONPATH": folder}, capture_output=True, text=True, timeout=60, check=True, encoding="utf-8"
     )
     assert found.stdout == "timed out False\n"

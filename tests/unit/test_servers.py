@@ -10,7 +10,7 @@ import pytest
 from cloche.runtime.errors import RuntimeClosed
 from cloche.runtime.servers import STACK_BYTES, ServerThreads
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 def run(servers: ServerThreads) -> threading.Thread:

@@ -28,14 +28,15 @@ def runtime() -> Iterator[Runtime]:
 
 
 @pytest.mark.wasmtime
-@pytest.mark.parametrize("code", ["import time\ntime.sleep(6)", "while True:\n    pass"])
-def test_a_limit_of_half_a_second_stops_code_that_would_run_for_six(code: str) -> None:
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("code", ["import time\ntime.sleep(60)", "while True:\n    pass"])
+def test_a_limit_of_three_seconds_stops_code_that_would_run_for_a_minute(code: str) -> None:
     """There `timeout_seconds=1` let a sleep of 6 s run to its end, and an endless loop froze the process."""
-    with Sandbox(limits=Limits(wall_s=0.5), isolation="thread") as box:
+    with Sandbox(limits=Limits(wall_s=3), isolation="thread") as box:
         started = time.monotonic()
         with pytest.raises(TimedOut) as caught:
             box.run(code)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 30
         assert caught.value.state_kept
         assert box.run("1 + 1").value == 2
 

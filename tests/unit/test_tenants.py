@@ -113,7 +113,7 @@ def test_a_runaway_frees_its_place_at_its_deadline() -> None:
     source = FakeSource(runaway)
     with runtime_of(source) as runtime:
         first, second = runtime.sandbox(tenant="acme"), runtime.sandbox(tenant="acme")
-        running = InBackground(lambda: first.run("1", deadline_s=0.5))
+        running = InBackground(lambda: first.run("1", deadline_s=3))
         assert entered.wait(BOUND_S)
         source.leased[1]._scripts = (answer(2),)  # a fake of ours
         assert second.run("2").value == 2
@@ -209,7 +209,7 @@ def test_a_cell_past_its_deadline_hears_of_it_even_when_no_place_is_free() -> No
         source.scripts = (block,)
         other = runtime.sandbox(tenant="acme")
         with pytest.raises(TimedOut) as caught:
-            box.run("x", deadline_s=1)  # the other cell has its place before
+            box.run("x", deadline_s=3)  # the other cell has its place before
         assert caught.value.state_kept
         other.interrupt()
         assert blocker[0].join().error is None
