@@ -30,8 +30,10 @@ from .worker_process import SIGXCPU, WorkerProcess, how_it_ended
 HELLO_BYTES = 16 * 1024
 """Bound of the first frame; `frame_bytes` takes its place when the worker is leased."""
 RETRY_AFTER_S = 0.5
-DEATH_NOTICE_S = 1.0
-"""A worker whose channel closed is killed; the news of its death takes less than a millisecond."""
+CLOSED_S = 0.1
+"""A worker whose channel closed is dead, and the news takes less than a millisecond; or it lives, and is killed."""
+DEATH_NOTICE_S = 5.0
+"""For the news of the death of one that was killed. On a machine that stands still, its fork server does, too."""
 
 TOLD_IN_A_ROW, BREATH_S = 16, 0.0002
 """After so many frames that want no answer this thread sleeps for a moment. A worker that sends them without end would
@@ -331,7 +333,7 @@ class ProcessLink:
     def _crashed(self) -> ClocheError:
         """The error for a channel that broke. A worker that only closed its socket is killed first."""
         by_us = "it was killed by its host" if self._killed else ""
-        if not self.process.wait(DEATH_NOTICE_S / 10):
+        if not self.process.wait(CLOSED_S):
             self.process.kill()
             self.process.wait(DEATH_NOTICE_S)
             by_us = by_us or "it closed its channel and was killed for that"
@@ -344,6 +346,8 @@ class ProcessLink:
             return cpu_exceeded(self.cpu_allowed_s, self.cpu_allowed_s)
         if status == -signal.SIGKILL and self.group is not None and self.group.killed:
             return memory_exceeded(self.memory_allowed_mb)
+        if status not in (None, -signal.SIGKILL):
+            by_us = ""  # it was dead by then, and the news late
         reason = by_us or how_it_ended(status, self._last_words())
         return WorkerCrashed(f"the worker is gone: {reason}", exit_status=status)
 

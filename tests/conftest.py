@@ -82,6 +82,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def late_news(monkeypatch: pytest.MonkeyPatch) -> None:
     """The news of a worker's death, which comes from another process, may take this machine a while: until then a link
     holds it for one that only closed its channel."""
+    monkeypatch.setattr("cloche.runtime.process_link.CLOSED_S", 3.0)
     monkeypatch.setattr("cloche.runtime.process_link.DEATH_NOTICE_S", 30.0)
 
 

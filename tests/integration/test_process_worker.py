@@ -180,6 +180,19 @@ def test_a_worker_that_ends_is_a_crash_with_its_reason(
         run(link, "nothing")
 
 
+def test_news_of_a_death_that_is_late_is_told_as_it_was(link: ProcessLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait, waits = link.process.wait, list[float]()
+
+    def late(timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        return wait(BOUND_S) and len(waits) > 1
+
+    monkeypatch.setattr(link.process, "wait", late)
+    with pytest.raises(WorkerCrashed, match="it exited with code 7") as caught:
+        run(link, "exit 7")
+    assert caught.value.exit_status == 7
+
+
 @pytest.mark.parametrize("sent", ["ffffffffffffffff", "0400000000000000", "060000000200000078780000", "00" * 64])
 def test_bytes_that_are_no_frame_kill_the_worker(link: ProcessLink, sent: str) -> None:
     with pytest.raises(ProtocolError):

@@ -63,6 +63,7 @@ class Output:
 
     def write(self, stream: bytes, data: bytes) -> int:
         """Take bytes of one stream; send them now or later."""
+        count = len(data)
         if self._room >= 0:
             if stream is not self._stream:
                 self._send(final=True)
@@ -72,12 +73,14 @@ class Output:
                 self._send(final=False)
         if self._interrupts.pending:
             self._interrupts.checkpoint()
-        return len(data)
+        return count  # no call behind that check: CPython looks for signals at its end, and here would only note one
 
     def flush(self) -> None:
         """Send all that is there. Called before every wait and at the end of a cell."""
         if self._buffer:
             self._send(final=True)
+        if self._interrupts.pending:
+            self._interrupts.checkpoint()
 
     def warn(self, text: str) -> None:
         """A line of ours on stderr."""

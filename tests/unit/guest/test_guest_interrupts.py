@@ -19,13 +19,25 @@ def box(host: FakeHost) -> FakeHost:
     host.run(STOP + "import asyncio, time\nasync def nap(s, r=None):\n    await asyncio.sleep(s)\n    return r")
     # As in wasm, where no Python of the host is on the guest's stack for a signal to land in.
     guest = host.entry.__self__  # type: ignore[attr-defined]
-    for function in (FakeHost.call, FakeHost.wake, FakeHost.run, FakeHost.outcome, _interrupt_at_wait):
+    for function in (
+        FakeHost.call,
+        FakeHost.wake,
+        FakeHost.run,
+        FakeHost.outcome,
+        _interrupt_at_wait,
+        _interrupt_at_output,
+    ):
         guest.interrupts.protect(function)
     return host
 
 
 def _interrupt_at_wait(frame: protocol.FromWorker) -> None:
     if isinstance(frame, protocol.Wait):
+        _thread.interrupt_main()
+
+
+def _interrupt_at_output(frame: protocol.FromWorker) -> None:
+    if isinstance(frame, protocol.Output):
         _thread.interrupt_main()
 
 
@@ -70,6 +82,23 @@ def test_the_interrupt_ends_a_wait(box: FakeHost, code: str) -> None:
     box.on_frame = _interrupt_at_wait
     ran = box.run(code)
     assert (ran.error.type, ran.result.interrupted) == ("KeyboardInterrupt", True)
+    box.on_frame = lambda _: None
+    assert box.run("await nap(1, 6)").value == 6
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys\nprint('a', end='')\nsys.stdout.flush()\nfor n in range(10**6): pass",
+        "print('a', end='', flush=True)\nfor n in range(10**6): pass",
+        "print('a')\nfor n in range(10**6): pass",
+        "print('a', end='')\nget_price('tea')\nfor n in range(10**6): pass",
+    ],
+)
+def test_the_interrupt_is_not_lost_while_output_is_sent(box: FakeHost, code: str) -> None:
+    box.on_frame = _interrupt_at_output
+    ran = box.run(f"{code}\n'ran on'")
+    assert (ran.error.type, ran.stdout.rstrip(), ran.result.interrupted) == ("KeyboardInterrupt", "a", True)
     box.on_frame = lambda _: None
     assert box.run("await nap(1, 6)").value == 6
 
