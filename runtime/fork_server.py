@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Collection
 
@@ -21,6 +20,7 @@ from ..wasm_sandbox.jail.report import REPORT_BYTES, Record, decode
 from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
 from .interpreter import WorkerProgram
 from .niceness import priority_record
+from .pidfds import lost_descriptor, pid_of, receive
 from .process_link import ProcessLink
 from .server_start import ENTRY, StartingServer
 
@@ -31,7 +31,6 @@ EXIT_DEADLINE_S = 5.0
 STDERR_BYTES = 4096
 """Of the reason of a failed start."""
 RETRY_AFTER_S = 0.5
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class ForkServer:
@@ -56,6 +55,7 @@ class ForkServer:
         Raises:
             ImageError: it could not load the image; the message has its words.
             ConfigError: no Python to start.
+            PoolExhausted: this process has no descriptors left.
         """
         started = program
         if not isinstance(started, StartingServer):
@@ -67,6 +67,8 @@ class ForkServer:
         self._workers: dict[int, ForkedProcess] = {}
         self._alive = True
         self._socket, self._process = started.channel, started.process
+        self._gives_pidfds = self._gives_pids = True
+        """What its births must come with, as READY did: a pidfd, and a pid that can be read from it."""
         self._pid, jail = self._wait_ready()
         self.walls = [*jail, priority_record(self._pid)]
         self._listener = threading.Thread(target=self._listen, name="cloche-fork-server", daemon=True)
@@ -151,12 +153,29 @@ class ForkServer:
             self._socket.settimeout(None)
             if self._process.stderr is not None:
                 self._process.stderr.close()
-            pid = self._process.pid if pidfd is None else pid_of(pidfd)
-            if pidfd is not None:
-                os.close(pidfd)
-            return pid or self._process.pid, decode(message[MESSAGE.size :])
+            return self._pid_at_start(MESSAGE.unpack_from(message)[1], pidfd), decode(message[MESSAGE.size :])
         self._socket.close()
         raise _failed_start(self._process)
+
+    def _pid_at_start(self, label: int, pidfd: int | None) -> int:
+        """Pid of the server. A system without pidfds, or without /proc, is one where no worker will have them either.
+        Raises PoolExhausted where this process had no descriptor for it; the server is ended then."""
+        self._gives_pidfds = pidfd is not None
+        try:
+            if pidfd is None and label != self._process.pid:  # it counts in a namespace of its own, so it has sent one
+                raise lost_descriptor()
+            return (pidfd is not None and pid_of(pidfd)) or self._process.pid
+        except (FileNotFoundError, PermissionError):
+            self._gives_pids = False
+            return self._process.pid
+        except OSError as exc:
+            self._socket.close()
+            self._process.kill()
+            self._process.wait()
+            raise PoolExhausted(f"no hold on the fork server: {exc.strerror}", retry_after_s=RETRY_AFTER_S) from exc
+        finally:
+            if pidfd is not None:
+                os.close(pidfd)
 
     # --- the reader thread --------------------------------------------------------------------------------------------
 
@@ -183,8 +202,7 @@ class ForkServer:
         with self._lock:
             process = self._workers.get(number)
         if kind == FORKED and process is not None:
-            process.born(value, pidfd)
-            pidfd = None
+            pidfd = None if self._note_birth(process, value, pidfd) else pidfd
         elif kind == CAPPED and process is not None:
             process.capped(value)
         elif kind == EXITED:
@@ -193,6 +211,25 @@ class ForkServer:
             self._forget(number, None, f"no process for a worker: {os.strerror(value)}")
         if pidfd is not None:
             os.close(pidfd)
+        return True
+
+    def _note_birth(self, process: ForkedProcess, label: int, pidfd: int | None) -> bool:
+        """Tell a worker its pid; True if it has taken the pidfd. `label`: its pid on the server's side, which may be
+        another process's here. A worker that nobody could look at from outside is not used: its birth has failed."""
+        pid = None
+        try:
+            if pidfd is None:
+                if self._gives_pidfds:
+                    raise lost_descriptor()
+                pid = label
+            elif self._gives_pids:
+                pid = pid_of(pidfd)
+                if pid is None:
+                    return False  # it has ended already, and EXITED will say how
+        except OSError as exc:
+            process.miscarried(f"no hold on a new worker: {exc.strerror}")
+            return False
+        process.born(pid, pidfd)
         return True
 
     def _forget(self, number: int, status: int | None, failure: str | None = None) -> None:
@@ -246,7 +283,7 @@ class ForkedProcess:
     def kill(self) -> None:
         with self._lock:
             self._kill_asked = True
-            if self._dead.is_set() or (self._pid is None and self._pidfd is None):
+            if self._dead.is_set() or (self._pid is None and self._pidfd is None and self.failure is None):
                 return  # a worker that is not born yet is killed at birth
             if self._pidfd is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -267,6 +304,9 @@ class ForkedProcess:
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)
 
+    def wait_birth(self, timeout_s: float) -> bool:
+        return self._known.wait(timeout_s)
+
     def wait_pid(self, timeout_s: float) -> int | None:
         self._known.wait(timeout_s)
         return self._pid
@@ -278,15 +318,21 @@ class ForkedProcess:
                 return
         callback()
 
-    def born(self, pid: int, pidfd: int | None) -> None:
-        """The server forked it. `pid` counts on the server's side and is used only where there is no pidfd."""
-        seen = pid if pidfd is None else pid_of(pidfd)
+    def born(self, pid: int | None, pidfd: int | None) -> None:
+        """The server forked it. `pid`: None where nothing tells it. The pidfd is the worker's from now on."""
         with self._lock:
-            self._pid, self._pidfd = seen, pidfd
+            self._pid, self._pidfd = pid, pidfd
             kill_now = self._kill_asked
         self._known.set()
         if kill_now:
             self.kill()
+
+    def miscarried(self, failure: str) -> None:
+        """The server forked it, but it cannot be used, for this reason. The server kills it and will tell of its death;
+        should the message not get through, the next `kill` or the end of its channel ends it."""
+        self.failure = failure
+        self._known.set()
+        self._server.request_kill(self.number)
 
     def capped(self, refused: int) -> None:
         """The server capped its memory, or could not, for this errno."""
@@ -296,7 +342,7 @@ class ForkedProcess:
     def died(self, status: int | None, failure: str | None = None) -> None:
         """The server reaped it, could not fork it (`failure` says why), or is gone itself (neither is known)."""
         with self._lock:
-            self._status, self.failure = status, failure
+            self._status, self.failure = status, self.failure or failure
             self._known.set()
             self._answered.set()
             pidfd, self._pidfd = self._pidfd, None
@@ -313,22 +359,6 @@ class ForkedProcess:
                     return
             for callback in callbacks:
                 callback()
-
-
-def receive(sock: socket.socket, size: int) -> tuple[bytes, int | None]:
-    """One message and the descriptor beside it, if any; the caller closes that. Raises OSError."""
-    data, ancillary, _flags, _address = sock.recvmsg(size, socket.CMSG_SPACE(4), _CLOSE_ON_EXEC)
-    return data, int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
-
-
-def pid_of(pidfd: int) -> int | None:
-    """The pid by which this process knows the one behind `pidfd`; None when it is gone or /proc is not there."""
-    try:
-        with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
-            found = [int(line.removeprefix("Pid:")) for line in lines if line.startswith("Pid:")]
-    except OSError:
-        return None
-    return found[0] if found and found[0] > 0 else None
 
 
 def open_channels() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:

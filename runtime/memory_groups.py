@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ..wasm_sandbox.jail.cgroup import Box, Home
 from ..wasm_sandbox.jail.report import Record, reason
 from .errors import WorkerCrashed
-from .process_link import ProcessLink
+from .process_link import DEATH_NOTICE_S, ProcessLink
 from .worker_makers import JailedMaker, WorkerMaker
 
 BIRTH_DEADLINE_S = 10.0
@@ -65,15 +65,11 @@ class GroupedMaker(WorkerMaker):
             self._remove(box)
             raise
         link.process.on_exit(lambda: self._remove(box))
-        pid = link.process.wait_pid(BIRTH_DEADLINE_S)
         try:
-            if pid is not None:  # None: it was never born, and `wait_hello` tells why
-                box.take(pid)
-        except ProcessLookupError:
-            pass  # it is dead already
-        except OSError as exc:
+            _put(link, box)
+        except BaseException:
             link.close(0)
-            raise WorkerCrashed(f"a worker could not enter its memory cgroup: {exc.strerror}") from exc
+            raise
         link.group = box
         return link
 
@@ -94,6 +90,25 @@ class GroupedMaker(WorkerMaker):
             left, self._left = self._left, set()
         for box in left:
             self._remove(box)
+
+
+def _put(link: ProcessLink, box: Box) -> None:
+    """Move a new worker into its cgroup. One that is dead already needs none, and `wait_hello` tells why.
+
+    Raises:
+        WorkerCrashed: it cannot be moved, or nobody told in time who it is.
+    """
+    pid = link.process.wait_pid(BIRTH_DEADLINE_S)
+    if pid is None:
+        if not link.process.wait(DEATH_NOTICE_S):
+            raise WorkerCrashed("a worker could not enter its memory cgroup: nobody told its pid")
+        return
+    try:
+        box.take(pid)
+    except ProcessLookupError:
+        pass  # it is dead already
+    except OSError as exc:
+        raise WorkerCrashed(f"a worker could not enter its memory cgroup: {exc.strerror}") from exc
 
 
 def _box_of(home: Home, pid: int | None) -> Box:

@@ -141,15 +141,21 @@ class ProcessLink:
         """The worker's first frame: it is warm now and waits for its sandbox. On any error the worker is killed.
 
         Raises:
-            WorkerCrashed: it died first, or said nothing for `timeout_s` seconds.
-            PoolExhausted: the system had no process left for it.
+            WorkerCrashed: it died first, or it said nothing, or nobody told of its birth, for `timeout_s` seconds.
+            PoolExhausted: the system had no process left for it, or this process no descriptor.
             ProtocolError: it speaks another protocol.
         """
+        give_up_at = time.monotonic() + timeout_s
         self._begin()
         try:
             hello, _ = parse_from_worker(self._read_within(timeout_s), max_bytes=HELLO_BYTES)
             if not isinstance(hello, Hello) or hello.protocol_version != PROTOCOL_VERSION or self._reader.pending:
                 raise ProtocolError(f"expected a lone `hello` of protocol {PROTOCOL_VERSION}")
+            # Word of its birth comes on another channel. Before that nobody can look at it from outside.
+            if not self.process.wait_birth(max(0.0, give_up_at - time.monotonic())):
+                raise _not_ready(timeout_s)
+            if self.process.failure is not None:
+                raise self._crashed()
         except BaseException:
             self.kill()
             raise
@@ -322,7 +328,7 @@ class ProcessLink:
             return self._read()
         except WorkerCrashed as exc:
             if time.monotonic() >= give_up_at:
-                raise WorkerCrashed(f"the worker was not ready within {timeout_s:g} s", exit_status=None) from exc
+                raise _not_ready(timeout_s) from exc
             raise
         finally:
             with contextlib.suppress(OSError):
@@ -375,3 +381,7 @@ class ProcessLink:
         self._released = True
         self._frames.close()
         self._control.close()
+
+
+def _not_ready(timeout_s: float) -> WorkerCrashed:
+    return WorkerCrashed(f"the worker was not ready within {timeout_s:g} s", exit_status=None)

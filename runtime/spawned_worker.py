@@ -118,6 +118,9 @@ class SpawnedProcess:
     def wait(self, timeout_s: float) -> bool:
         return self._dead.wait(timeout_s)
 
+    def wait_birth(self, timeout_s: float) -> bool:
+        return True
+
     def wait_pid(self, timeout_s: float) -> int | None:
         return self.pid
 

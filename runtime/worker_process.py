@@ -51,6 +51,10 @@ class WorkerProcess(Protocol):
         """Wait for its death; False if it still lives."""
         ...
 
+    def wait_birth(self, timeout_s: float) -> bool:
+        """Wait until its pid is known, or it is that it will never be; False if nobody has told in time."""
+        ...
+
     def wait_pid(self, timeout_s: float) -> int | None:
         """Its pid, once it is known; None if it never ran or nobody heard of it in time."""
         ...

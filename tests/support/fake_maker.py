@@ -45,6 +45,9 @@ class FakeProcess:
     def wait(self, timeout_s: float) -> bool:
         return self.exited
 
+    def wait_birth(self, timeout_s: float) -> bool:
+        return True
+
     def wait_pid(self, timeout_s: float) -> int | None:
         return self.pid
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path, PosixPath
 
 import pytest
+from tests.support.fake_maker import FakeMaker
 from tests.support.ordinary_user import NOBODY, missing_user
 
 from cloche.runtime.errors import OutOfMemory, WorkerCrashed
 from cloche.runtime.memory_groups import GroupedMaker
+from cloche.runtime.process_link import ProcessLink
 from cloche.runtime.watch import memory_exceeded
 from cloche.wasm_sandbox.jail import cgroup
 from cloche.wasm_sandbox.jail.report import Record
@@ -232,6 +235,63 @@ def test_a_worker_that_cannot_have_a_cgroup_is_not_started(tmp_path: Path) -> No
     (tmp_path / "home").rename(tmp_path / "gone")
     with pytest.raises(WorkerCrashed, match="no memory cgroup for a worker"):
         maker.start_worker()
+
+
+class BornMaker:
+    """Its workers are sockets and flags. `wait_pid` is what they say to whoever asks for their pid."""
+
+    alive = True
+    walls = ()
+    pid = 12345
+
+    def __init__(self, wait_pid: Callable[[float], int | None]) -> None:
+        self.workers = FakeMaker()
+        self._wait_pid = wait_pid
+
+    def start_worker(self) -> ProcessLink:
+        link = self.workers.start_worker()
+        setattr(link.process, "wait_pid", self._wait_pid)  # noqa: B010  # it is a method
+        return link
+
+    def close(self) -> None:
+        self.workers.close()
+
+
+def no_pid(_timeout_s: float) -> None:
+    """Nobody told it in time, or nobody ever will."""
+
+
+def interrupted(_timeout_s: float) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("wait_pid", "error"), [(no_pid, WorkerCrashed), (interrupted, KeyboardInterrupt)], ids=["unknown", "interrupted"]
+)
+def test_a_worker_that_is_not_in_its_cgroup_is_not_used(
+    tmp_path: Path, wait_pid: Callable[[float], int | None], error: type[BaseException]
+) -> None:
+    home, record = cgroup.find_home(home_of(tmp_path, 2))
+    assert home is not None
+    born = BornMaker(wait_pid)
+    maker = GroupedMaker(born, home, record)
+    with pytest.raises(error):
+        maker.start_worker()
+    assert born.workers.living == 0
+    assert [path.name for path in home.path.iterdir() if path.is_dir() and not path.name.endswith("-0")] == []
+    maker.close()
+
+
+def test_a_worker_that_was_never_born_says_itself_why(tmp_path: Path) -> None:
+    home, record = cgroup.find_home(home_of(tmp_path, 2))
+    born = BornMaker(no_pid)
+    born.workers.broken = 1
+    maker = GroupedMaker(born, home, record)
+    link = maker.start_worker()
+    with pytest.raises(WorkerCrashed, match="its own side of the bridge failed"):
+        link.wait_hello(5)
+    link.close(5)
+    maker.close()
 
 
 def test_a_server_that_cannot_be_moved_is_a_missing_wall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,20 @@ def test_a_silent_worker_is_killed_at_the_deadline_and_gives_its_place_back(make
     pool.close()
 
 
+def test_a_worker_of_whose_birth_nobody_told_is_not_leased(maker: FakeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has said hello; but nobody could look at it from outside."""
+
+    def untold(_process: FakeProcess, _timeout_s: float) -> bool:
+        return False
+
+    monkeypatch.setattr(FakeProcess, "wait_birth", untold)
+    pool = WorkerPool(lambda: maker, warm=0)
+    with pytest.raises(WorkerCrashed, match="the worker was not ready within"):
+        pool.lease(LIMITS, 60)
+    assert (maker.living, pool.stats().live) == (0, 0)
+    pool.close()
+
+
 def test_a_dead_fork_server_is_started_again(maker: FakeMaker) -> None:
     second = FakeMaker()
     makers = iter([maker, second])
