@@ -177,18 +177,16 @@ class WorkerPool:
     def _take_warm(self, waiter: Waiter) -> ProcessLink | None:
         """A warm worker that this tenant may have; the last one is for all of them in turn."""
         now = time.monotonic()
-        while self._warm:
-            if len(self._warm) == 1 and self._has_place() and not self._places.may_take_last(waiter.key, now):
-                break
-            link = self._warm.popleft().link
-            if not link.process.exited:
-                self._leased_total += 1
-                self._leased_warm += 1
-                self._places.own(link, waiter.key)
-                self._places.note_lease(waiter.key, now, warm=True)
-                return link
-            link.close(0)
-        return None
+        if not self._warm:
+            return None
+        if len(self._warm) == 1 and self._has_place() and not self._places.may_take_last(waiter.key, now):
+            return None
+        link = self._warm.popleft().link  # `_gone` was not called for it yet, or it would not be here
+        self._leased_total += 1
+        self._leased_warm += 1
+        self._places.own(link, waiter.key)
+        self._places.note_lease(waiter.key, now, warm=True)
+        return link
 
     def _has_place(self) -> bool:
         return len(self._live) + self._starting < self._max_workers
@@ -303,7 +301,7 @@ class WorkerPool:
                 link = None
             with self._gate:
                 self._starting -= 1
-                if link is None or link.process.exited:
+                if link is None or link not in self._live:  # `_gone` was called for it: `exited` is told only later
                     self._paused = True
                 elif not self._closed:
                     self._warm.append(_Warm(link, time.monotonic()))

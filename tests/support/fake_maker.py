@@ -37,10 +37,14 @@ class FakeProcess:
     def die(self, status: int) -> None:
         if not self.exited:
             self.exit_status = status
-            callbacks, self.callbacks = self.callbacks, []
-            for callback in callbacks:
-                callback()
+            self.tell()
             self.exited = True
+
+    def tell(self) -> None:
+        """Who asked for it hears of its death. `exited` comes later, as it does in real life."""
+        callbacks, self.callbacks = self.callbacks, []
+        for callback in callbacks:
+            callback()
 
     def wait(self, timeout_s: float) -> bool:
         return self.exited

@@ -15,6 +15,8 @@ from cloche.runtime.errors import PoolExhausted, RuntimeClosed, UsedAfterFork, W
 from cloche.runtime.limits import Limits
 from cloche.runtime.pool import WorkerPool
 from cloche.runtime.process_link import ProcessLink
+from cloche.runtime.protocol import Hello
+from cloche.runtime.tenants import Tenant
 
 LIMITS = Limits()
 BOUND_S = 30.0
@@ -25,6 +27,10 @@ def maker() -> Iterator[FakeMaker]:
     maker = FakeMaker()
     yield maker
     maker.close()
+
+
+def tenant(name: str) -> Tenant:
+    return Tenant(name, sandboxes=9, workers=9, running_cells=1, wait_s=1, tool_threads=1)
 
 
 def wait_until(pool: WorkerPool, *, warm: int) -> None:
@@ -109,6 +115,32 @@ def test_a_dead_spare_is_not_leased_and_a_new_one_comes(maker: FakeMaker, monkey
     link = pool.lease(LIMITS, BOUND_S)
     assert link.process is maker.made[2]
     wait_until(pool, warm=1)
+    pool.close()
+
+
+def test_a_spare_that_dies_as_it_gets_ready_is_not_kept(maker: FakeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool hears of its death between its hello and its place among the warm ones; `exited` comes later."""
+    real = ProcessLink.wait_hello
+    dying: list[FakeProcess] = []
+
+    def wait_hello(link: ProcessLink, timeout_s: float) -> Hello:
+        hello = real(link, timeout_s)
+        if len(maker.made) == 2:
+            dying.append(maker.made[1])
+            dying[0].tell()
+        return hello
+
+    monkeypatch.setattr(ProcessLink, "wait_hello", wait_hello)
+    pool = WorkerPool(lambda: maker, warm=1)
+    first = pool.lease(LIMITS, 1, tenant("a"))
+    wait_for(lambda: bool(dying) and pool.stats().live == 1)
+    assert pool.stats().warm == 0
+    second = pool.lease(LIMITS, 1, tenant("b"))
+    assert second.process is maker.made[2]
+    wait_until(pool, warm=1)
+    first.close(1)
+    second.close(1)
+    assert (pool.stats().by_tenant, pool.stats().live) == ({}, 1)
     pool.close()
 
 
