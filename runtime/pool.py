@@ -113,9 +113,13 @@ class WorkerPool:
         nice = self._busy_nice if tenant is not None and tenant.presses() else 0
         if link is None:
             link = self._start(give_up_at, HOST if tenant is None else tenant.name, nice)
-        step_back(link, nice)
-        link.frame_bytes = longest_frame(limits)
-        self._after_lease()
+        try:
+            step_back(link, nice)
+            link.frame_bytes = longest_frame(limits)
+            self._after_lease()
+        except BaseException:  # Ctrl-C, too: nobody else knows of this worker
+            link.close(0)
+            raise
         return link
 
     @property
@@ -234,12 +238,15 @@ class WorkerPool:
         if closed:
             link.close(CLOSE_DEADLINE_S)
             raise RuntimeClosed("the runtime was closed")
-        step_back(link, nice)  # most of a start is still to come
         try:
+            step_back(link, nice)  # most of a start is still to come
             link.wait_hello(max(0.0, give_up_at - time.monotonic()))
         except ClocheError:
             link.close(CLOSE_DEADLINE_S)
             self._check_open()
+            raise
+        except BaseException:
+            link.close(0)
             raise
         return link
 

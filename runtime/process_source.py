@@ -67,14 +67,14 @@ class ProcessSource:
 
     def lease(self, limits: Limits, timeout_s: float, tenant: Tenant | None = None) -> WorkerLink:
         link = self._pool.lease(limits, timeout_s, tenant)
-        link.cpu_allowed_s = limits.cpu_s
         try:
+            link.cpu_allowed_s = limits.cpu_s
             link.limit(limits)
             _cap(link, limits)
-        except WorkerCrashed:
+            self._watch.add(link, limits)
+        except BaseException:  # Ctrl-C, too: nobody else knows of this worker
             link.close(0)
             raise
-        self._watch.add(link, limits)
         return link
 
     @property

@@ -1,0 +1,63 @@
+"""What a source of worker processes gives back, whatever ends a lease; with workers that are sockets and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.support.fake_maker import FakeMaker
+
+from cloche.runtime import process_source
+from cloche.runtime.config import RuntimeConfig
+from cloche.runtime.limits import Limits
+from cloche.runtime.pool import WorkerPool
+from cloche.runtime.process_link import ProcessLink
+from cloche.runtime.process_source import ProcessSource
+from cloche.runtime.watch import WorkerWatch
+
+LIMITS = Limits()
+BOUND_S = 5.0
+
+
+@pytest.fixture
+def maker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMaker]:
+    """The one that every source makes."""
+    maker = FakeMaker()
+
+    def new_maker(_source: ProcessSource) -> FakeMaker:
+        return maker
+
+    monkeypatch.setattr(ProcessSource, "_new_maker", new_maker)
+    yield maker
+    maker.close()
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def step(*_given: object) -> None:
+        raise error
+
+    return step
+
+
+STEPS: dict[str, tuple[object, str, BaseException]] = {
+    "it is stopped while its worker says hello": (ProcessLink, "wait_hello", KeyboardInterrupt()),
+    "no thread can be started for the spare": (WorkerPool, "_after_lease", RuntimeError("can't start new thread")),
+    "it is stopped while the launcher caps memory": (ProcessLink, "limit", KeyboardInterrupt()),
+    "it is stopped while the cgroup is capped": (process_source, "_cap", KeyboardInterrupt()),
+    "no thread can be started for the watch": (WorkerWatch, "add", RuntimeError("can't start new thread")),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_lease_that_does_not_end_well_leaves_no_worker(
+    name: str, maker: FakeMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, step, error = STEPS[name]
+    source = ProcessSource(RuntimeConfig(warm_workers=0, max_workers=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, raising(error))
+        with pytest.raises(type(error)):
+            source.lease(LIMITS, BOUND_S)
+    assert (len(maker.made), maker.living) == (1, 0)
+    source.lease(LIMITS, 0.5)  # its place is free
+    source.close()
