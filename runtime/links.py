@@ -143,6 +143,7 @@ class WorkerSource(Protocol):
 
         Raises:
             ImageError: there is no usable image.
+            RuntimeClosed: `close` was called before, and nobody would end what this starts.
         """
         ...
 

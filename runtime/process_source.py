@@ -13,7 +13,7 @@ from ..wasm_sandbox.jail.cgroup import find_home
 from ..wasm_sandbox.jail.report import Record
 from .config import RuntimeConfig
 from .engine_options import EngineOptions
-from .errors import WallMissing, WorkerCrashed
+from .errors import RuntimeClosed, WallMissing, WorkerCrashed
 from .fork_server import ForkServer
 from .large_blocks import keep_large_blocks
 from .limits import MIB, Limits
@@ -57,9 +57,12 @@ class ProcessSource:
         self._image: Image | None = None
         self._metadata: Metadata | None = None
         self.prepared = False
+        self._closed = False
 
     def prepare(self) -> None:
         with self._gate:
+            if self._closed:  # while its caller came here
+                raise RuntimeClosed("the runtime was closed")
             if not self.prepared:
                 keep_large_blocks()
                 self._first = self._new_maker()
@@ -103,6 +106,7 @@ class ProcessSource:
         self._pool.close()
         self._watch.close()
         with self._gate:
+            self._closed = True  # who prepares now has to see it, or nobody would end what it starts
             first, self._first = self._first, None
             started, self._started = self._started, None
         if first is not None:

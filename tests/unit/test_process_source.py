@@ -1,4 +1,4 @@
-"""What a source of worker processes gives back, whatever ends a lease; with workers that are sockets and flags."""
+"""What a source of worker processes gives back, at the end of a lease and at its own; with sockets for workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tests.support.fake_maker import FakeMaker
 
 from cloche.runtime import process_source
 from cloche.runtime.config import RuntimeConfig
+from cloche.runtime.errors import RuntimeClosed
 from cloche.runtime.limits import Limits
 from cloche.runtime.pool import WorkerPool
 from cloche.runtime.process_link import ProcessLink
@@ -30,6 +31,24 @@ def maker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMaker]:
     monkeypatch.setattr(ProcessSource, "_new_maker", new_maker)
     yield maker
     maker.close()
+
+
+def test_a_source_that_was_closed_starts_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller had it in hand when another thread closed the runtime."""
+    made: list[FakeMaker] = []
+
+    def new_maker(_source: ProcessSource) -> FakeMaker:
+        made.append(FakeMaker())
+        return made[-1]
+
+    monkeypatch.setattr(ProcessSource, "_new_maker", new_maker)
+    closed_unused, closed_prepared = ProcessSource(RuntimeConfig()), ProcessSource(RuntimeConfig())
+    closed_prepared.prepare()
+    for source in (closed_unused, closed_prepared):
+        source.close()
+        with pytest.raises(RuntimeClosed):
+            source.prepare()
+    assert [maker.alive for maker in made] == [False]
 
 
 def raising(error: BaseException) -> Callable[..., None]:
