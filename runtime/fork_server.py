@@ -17,19 +17,16 @@ from collections.abc import Callable, Collection
 
 from ..wasm_sandbox.fork_protocol import CAPPED, CPU, EXITED, FAILED, FORK, FORKED, KILL, MEMORY, MESSAGE, READY
 from ..wasm_sandbox.jail.report import REPORT_BYTES, Record, decode
-from .errors import ConfigError, ImageError, PoolExhausted, UsedAfterFork, WorkerCrashed
+from .errors import PoolExhausted, UsedAfterFork, WorkerCrashed
 from .interpreter import WorkerProgram
 from .niceness import priority_record
 from .pidfds import lost_descriptor, pid_of, receive
 from .process_link import ProcessLink
-from .server_start import ENTRY, StartingServer
+from .server_start import ENTRY, START_DEADLINE_S, StartingServer, failed_start
+from .threads import start_thread
 
-START_DEADLINE_S = 60.0
-"""Loading an image takes 0.1 s; a machine that swaps takes longer."""
 EXIT_DEADLINE_S = 5.0
 """The server kills and reaps its workers first; after this it is killed, and the kernel kills them."""
-STDERR_BYTES = 4096
-"""Of the reason of a failed start."""
 RETRY_AFTER_S = 0.5
 
 
@@ -55,7 +52,7 @@ class ForkServer:
         Raises:
             ImageError: it could not load the image; the message has its words.
             ConfigError: no Python to start.
-            PoolExhausted: this process has no descriptors left.
+            PoolExhausted: this process has no descriptors or threads left.
         """
         started = program
         if not isinstance(started, StartingServer):
@@ -71,8 +68,11 @@ class ForkServer:
         """What its births must come with, as READY did: a pidfd, and a pid that can be read from it."""
         self._pid, jail = self._wait_ready()
         self.walls = [*jail, priority_record(self._pid)]
-        self._listener = threading.Thread(target=self._listen, name="cloche-fork-server", daemon=True)
-        self._listener.start()
+        try:
+            self._listener = start_thread("cloche-fork-server", self._listen)
+        except PoolExhausted:
+            self._end_at_start()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -145,17 +145,18 @@ class ForkServer:
     def _wait_ready(self) -> tuple[int, list[Record]]:
         """Pid of the server, and the walls that it has raised."""
         self._socket.settimeout(START_DEADLINE_S)
+        hangs = False
         try:
             message, pidfd = receive(self._socket, MESSAGE.size + REPORT_BYTES)
-        except OSError:
-            message, pidfd = b"", None
+        except OSError as exc:
+            message, pidfd, hangs = b"", None, isinstance(exc, TimeoutError)
         if len(message) > MESSAGE.size and MESSAGE.unpack_from(message)[0] == READY:
             self._socket.settimeout(None)
             if self._process.stderr is not None:
                 self._process.stderr.close()
             return self._pid_at_start(MESSAGE.unpack_from(message)[1], pidfd), decode(message[MESSAGE.size :])
         self._socket.close()
-        raise _failed_start(self._process)
+        raise failed_start(self._process, hangs=hangs)
 
     def _pid_at_start(self, label: int, pidfd: int | None) -> int:
         """Pid of the server. A system without pidfds, or without /proc, is one where no worker will have them either.
@@ -169,13 +170,16 @@ class ForkServer:
             self._gives_pids = False
             return self._process.pid
         except OSError as exc:
-            self._socket.close()
-            self._process.kill()
-            self._process.wait()
+            self._end_at_start()
             raise PoolExhausted(f"no hold on the fork server: {exc.strerror}", retry_after_s=RETRY_AFTER_S) from exc
         finally:
             if pidfd is not None:
                 os.close(pidfd)
+
+    def _end_at_start(self) -> None:
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
 
     # --- the reader thread --------------------------------------------------------------------------------------------
 
@@ -372,26 +376,3 @@ def open_channels() -> tuple[socket.socket, socket.socket, socket.socket, socket
             sock.close()
         raise PoolExhausted(f"no channel for a worker: {exc.strerror}", retry_after_s=RETRY_AFTER_S) from exc
     return pairs[0], pairs[1], pairs[2], pairs[3]
-
-
-def _failed_start(process: subprocess.Popen[bytes]) -> ImageError | ConfigError:
-    """The error for a server that ended, or hung, before it was ready. Reaps it."""
-    try:
-        status = process.wait(1.0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return ConfigError(f"the fork server was not ready within {START_DEADLINE_S:g} s")
-    lines = _stderr_text(process).strip().splitlines() or [f"exit code {status}"]
-    name, _, message = lines[-1].partition(": ")
-    if name.rpartition(".")[2] == ImageError.__name__:
-        return ImageError(message)
-    return ConfigError(f"the fork server did not start: {lines[-1]}")
-
-
-def _stderr_text(process: subprocess.Popen[bytes]) -> str:
-    if process.stderr is None:
-        return ""
-    with process.stderr as pipe:
-        os.set_blocking(pipe.fileno(), False)
-        return (pipe.read(STDERR_BYTES) or b"").decode("utf-8", "replace")

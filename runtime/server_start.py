@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..wasm_sandbox.fork_protocol import SOCKET_TYPE
+from .errors import ConfigError, ImageError
 from .interpreter import WorkerProgram, start_python
 
 if TYPE_CHECKING:
     from ..wasm_sandbox.image.load import Image
 
 ENTRY = "cloche.wasm_sandbox.fork_server"
+START_DEADLINE_S = 60.0
+"""Loading an image takes 0.1 s; a machine that swaps takes longer."""
+END_DEADLINE_S = 10.0
+"""Of a server that has closed its channel. Its process is gone a moment later."""
+STDERR_BYTES = 4096
+"""Of the reason of a failed start."""
 
 
 class StartingServer:
@@ -90,3 +97,27 @@ def program_of(image: Image, compiled: Path) -> WorkerProgram:
 def can_fork() -> bool:
     """Linux only: elsewhere wasmtime's trap handling is not known to survive a fork."""
     return sys.platform == "linux" and hasattr(os, "fork")
+
+
+def failed_start(process: subprocess.Popen[bytes], *, hangs: bool) -> ImageError | ConfigError:
+    """The error for a server that ended before it was ready, or said nothing until the deadline. Reaps it."""
+    try:
+        status = process.wait(0 if hangs else END_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        status = process.wait()
+    lines = _stderr_text(process).strip().splitlines() or [f"exit code {status}"]
+    name, _, message = lines[-1].partition(": ")
+    if name.rpartition(".")[2] == ImageError.__name__:
+        return ImageError(message)
+    if hangs:
+        return ConfigError(f"the fork server was not ready within {START_DEADLINE_S:g} s")
+    return ConfigError(f"the fork server did not start: {lines[-1]}")
+
+
+def _stderr_text(process: subprocess.Popen[bytes]) -> str:
+    if process.stderr is None:
+        return ""
+    with process.stderr as pipe:
+        os.set_blocking(pipe.fileno(), False)
+        return (pipe.read(STDERR_BYTES) or b"").decode("utf-8", "replace")

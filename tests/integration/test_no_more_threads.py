@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from tests.support.leftovers import leftovers
@@ -37,8 +38,13 @@ def refuse_one(monkeypatch: pytest.MonkeyPatch) -> RefuseOne:
     return names.append
 
 
-@pytest.mark.parametrize("isolation", ["process", "thread"])
-@pytest.mark.parametrize("name", ["cloche-supervisor", "cloche-watch", "cloche-reaper", "cloche-server"])
+@pytest.mark.parametrize(
+    ("name", "isolation"),
+    [
+        ("cloche-fork-server", "process"),
+        *product(("cloche-supervisor", "cloche-watch", "cloche-reaper", "cloche-server"), ("process", "thread")),
+    ],
+)
 def test_without_a_thread_nothing_runs_and_the_next_sandbox_keeps_its_limits(
     name: str, isolation: Isolation, refuse_one: RefuseOne
 ) -> None:

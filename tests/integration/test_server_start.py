@@ -92,3 +92,32 @@ def test_a_server_that_dies_at_its_start_is_an_error_and_the_next_sandbox_works(
             runtime.sandbox()
         with runtime.sandbox() as box:
             assert box.run("1+1").value == 2
+
+
+def test_a_server_that_says_nothing_is_ended_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloche.runtime.fork_server.START_DEADLINE_S", 0.0001)  # a Python does not start so fast
+    with Runtime(warm_workers=0) as runtime:
+        runtime.core.begin("process")
+        process = started(runtime).process
+        with pytest.raises(ConfigError, match="fork server was not ready within"):
+            runtime.sandbox()
+        assert process.returncode is not None, "reaped"
+
+
+def test_a_server_that_ended_is_waited_for_and_its_reason_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its channel closes a moment before its process is gone, and on a busy machine that moment is long."""
+    with Runtime(warm_workers=0) as runtime:
+        runtime.core.begin("process")
+        process = started(runtime).process
+        process.kill()
+        waits: list[float | None] = []
+
+        def late(timeout: float | None = None) -> int:
+            waits.append(timeout)
+            return wait()
+
+        wait = process.wait
+        monkeypatch.setattr(process, "wait", late)
+        with pytest.raises(ConfigError, match="fork server did not start: exit code -9"):
+            runtime.sandbox()
+        assert waits[0] == 10.0
