@@ -1,7 +1,7 @@
 """An event loop on a thread of its own, for async tools of the blocking face. Starts with the first of them.
 
 The rule: nobody waits for it. An async tool that blocks its loop harms other async tools, but neither the deadline of
-a cell nor the end of the process.
+a cell nor the end of the process. One that ends the loop harms those that run on it then; the next call starts another.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ToolLoop:
         with self._gate:
             if self._closed:
                 raise RuntimeClosed("the runtime was closed")
-            if self._loop is None:
+            if self._loop is None or self._loop.is_over:
                 from .async_runner import OwnLoop  # asyncio and anyio: 100 ms that most processes never need
 
                 self._loop = OwnLoop()
