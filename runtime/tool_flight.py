@@ -101,8 +101,9 @@ class OpenCalls:
         self.aborted = True
         for call in tuple(self.open.values()):
             call.future.cancel()  # counted when the serving thread gives the call up
-            if call.inner is not None:
-                call.inner.cancel()
+            inner = call.inner  # its thread may take it away at any moment
+            if inner is not None:
+                inner.cancel()
         self._events.put(None)
 
     def result_of(self, call: OpenCall) -> object:

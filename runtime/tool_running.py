@@ -103,12 +103,14 @@ class CallRunner:
         """Start the tool beside the serving thread."""
         args, kwargs = arguments
         bound = partial(tool.function, *args, **kwargs)
+        context = self._context.copy()
         if tool.is_async:
-            future = self._runner.start(lambda: self._begun(bound), self._context.copy())
-        else:
-            context = self._context.copy()
-            future = self._threads().submit(lambda: context.run(self._run_on_thread, bound))
-        return self._follow(call_id, tool, cost, future)
+            return self._follow(call_id, tool, cost, self._runner.start(lambda: self._begun(bound), context))
+        now, allowed_s = time.monotonic(), self._allowed_s(tool)
+        call = OpenCall(tool, cost, now, now + allowed_s, allowed_s, futures.Future())
+        call.future = self._threads().submit(lambda: context.run(self._run_on_thread, call, bound))
+        self._flight.watch(call_id, call.future)
+        return call
 
     def launch_steps(self, call_id: int, tool: Tool, steps: Steps, cost: int) -> OpenCall:
         """Take the steps of a guarded call on the event loop, or on a tool thread for a blocking tool."""
@@ -162,10 +164,10 @@ class CallRunner:
         finally:
             call.inner = None
 
-    def _run_on_thread(self, bound: Callable[[], object]) -> object:
+    def _run_on_thread(self, call: OpenCall, bound: Callable[[], object]) -> object:
         self._check_alive(None)
         result = bound()
-        return self._await(result).result() if inspect.isawaitable(result) else result
+        return self._wait_inside(call, self._await(result)) if inspect.isawaitable(result) else result
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

@@ -6,20 +6,26 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
+import anyio
 import pytest
 from tests.support.cell_calls import PATIENCE_S, VALUES, cell_of, sent, wait_for
+from tests.support.waiting import wait_until
 
 from cloche import Deny, Tool, ToolObserver
 from cloche.agents.toolkit.html_text import html_to_text
 from cloche.agents.toolkit.web_tools import read_duckduckgo
 from cloche.runtime.dispatch import CellCalls
 from cloche.runtime.protocol import ToolResult, parse_to_worker
+from cloche.runtime.servers import ServerThreads
 from cloche.runtime.tool_events import MAX_REFUSED
+from cloche.runtime.tool_flight import OpenCalls
 from cloche.runtime.tool_loop import ToolLoop
+from cloche.runtime.tool_threads import BoundedThreads
 from cloche.runtime.values import decode
 
 
@@ -98,6 +104,67 @@ def test_no_async_tool_begins_after_a_denial_that_ends_the_run(cell: Callable[..
 async def held_up(held: threading.Event) -> None:
     """Keeps the loop from starting anything."""
     assert held.wait(PATIENCE_S)
+
+
+class Endless:
+    """What a blocking tool may give: something to await."""
+
+    def __init__(self) -> None:
+        self.awaited = threading.Event()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        self.awaited.set()
+        yield from anyio.sleep_forever().__await__()
+
+
+def cancel_first(calls: CellCalls) -> None:
+    calls.cancel(0)
+
+
+@pytest.mark.parametrize("give_up", [CellCalls.close, cancel_first, CellCalls.abort])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_thread_does_not_wait_for_what_a_tool_gave_when_nobody_else_does(
+    loop: ToolLoop, give_up: Callable[[CellCalls], None], late: bool
+) -> None:
+    running, go_on, endless = threading.Event(), threading.Event(), Endless()
+
+    def slow() -> object:
+        running.set()
+        assert go_on.wait(PATIENCE_S)
+        return endless
+
+    with closing(ServerThreads()) as servers:
+        threads: Any = BoundedThreads(servers, 1)
+        calls = cell_of(loop, threads, [slow])
+        calls.start(0, "slow", sent())
+        assert running.wait(PATIENCE_S)
+        if late:
+            give_up(calls)
+            go_on.set()
+        else:
+            go_on.set()
+            assert endless.awaited.wait(PATIENCE_S)
+            give_up(calls)
+        wait_until(lambda: threads.running == 0, PATIENCE_S)
+
+
+def test_an_abort_goes_on_where_a_thread_ends_its_wait_at_that_moment() -> None:
+    class Torn:
+        """Its thread takes `inner` away after the first look."""
+
+        def __init__(self) -> None:
+            self.future: Future[object] = Future()
+            self._inner: list[Future[object]] = [Future()]
+
+        @property
+        def inner(self) -> Future[object] | None:
+            return self._inner.pop() if self._inner else None
+
+    flight = OpenCalls(PATIENCE_S)
+    torn: list[Any] = [Torn(), Torn()]
+    flight.open.update(enumerate(torn))
+    flight.abort()
+    assert [call.future.cancelled() for call in torn] == [True, True]
 
 
 def test_a_retry_gets_the_arguments_that_were_checked_and_not_what_the_tool_made_of_them(
