@@ -145,14 +145,15 @@ class Conversation(Runnable):
         if options.get("tenant") is not None:
             raise ConfigError("the tenant of a conversation is given when it begins: agent.conversation(tenant=...)")
         options = {**options, "tenant": self.tenant}
-        spec = self.agent.task_spec(task, inputs, options, history=self._messages, home=self._home)
-        if self._messages:
+        history = self._messages  # read once: a run that ends meanwhile puts others there, and `begin` has to see that
+        spec = self.agent.task_spec(task, inputs, options, history=history, home=self._home)
+        if history:
             *_, said = spec.messages
-            messages = add_user(self._messages, said.content)
+            messages = add_user(history, said.content)
             if said.images:
                 messages[-1] = replace(messages[-1], images=(*messages[-1].images, *said.images))
             spec = replace(spec, messages=messages)
-        return partial(_Turn, self, spec, self._messages)
+        return partial(_Turn, self, spec, history)
 
     def begin(self, history: tuple[Message, ...]) -> None:
         """A run starts, which was made to continue this history. Internal.

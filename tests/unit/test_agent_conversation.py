@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import anyio
 import pytest
@@ -11,11 +11,13 @@ from tests.support.agent_worker import block, serve
 from tests.support.agents import BOUND_S, REACHED_S, calls, code_agent, fake_runtime, started, tool_agent
 from tests.support.chat_server import chat_server, reply
 
+from cloche.agents import conversation
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.conversation import Conversation
 from cloche.agents.errors import AgentError, ModelUnavailable
 from cloche.agents.events import CodeParsed
-from cloche.agents.messages import Image
+from cloche.agents.loop import add_user
+from cloche.agents.messages import Image, Message
 from cloche.agents.models.openai import OpenAIModel
 from cloche.agents.result import StepError
 from cloche.runtime.errors import CannotCross, PoolExhausted, SandboxBusy, SandboxClosed
@@ -137,6 +139,26 @@ def test_of_two_runs_that_were_made_at_once_the_second_is_refused(runtime: Runti
         ]
 
     anyio.run(main)
+
+
+def test_a_run_that_was_made_while_another_ended_is_refused_and_nothing_is_lost(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = code_agent(runtime, *ANSWERS).conversation()
+
+    def after_another(messages: Sequence[Message], text: str) -> list[Message]:
+        made = add_user(messages, text)
+        if text == "Task: Three.":
+            talk.run("Two.", deadline_s=BOUND_S)
+        return made
+
+    with talk:
+        talk.run("One.", deadline_s=BOUND_S)
+        monkeypatch.setattr(conversation, "add_user", after_another)
+        with pytest.raises(SandboxBusy, match="came in between"):
+            talk.run("Three.", deadline_s=BOUND_S)
+        assert [message.content for message in talk.messages if message.role == "user"] == ["Task: One.", "Task: Two."]
+        assert [result.output for result in talk.results] == [1, 2]
 
 
 def test_a_run_that_is_dropped_before_it_begins_does_not_block_the_next(runtime: Runtime) -> None:
