@@ -252,6 +252,16 @@ class Home:
             await self._box.reset()
         return self._box
 
+    async def renew(self, box: Box) -> None:
+        """Put a fresh sandbox in the place of a lost one, with what that had from the host. Its caller tells the model.
+
+        Where this is cut short, as by the end of a run, the next visit does what is left, and the model is told then.
+        """
+        self._filled, self.replaced = False, True
+        await box.reset()
+        await self.fill(box)
+        self._filled, self.replaced = True, False
+
     async def fill(self, box: Box) -> None:
         """Put into a fresh sandbox what a lost one had from the host."""
         if self._prelude or self._inputs:

@@ -127,8 +127,7 @@ class CodeActor:
         """After the loss of a sandbox put a fresh one in its place; whether it was lost."""
         if failure is None or (isinstance(failure, TimedOut) and failure.state_kept):
             return False
-        await self._box.reset()
-        await self._home.fill(self._box)
+        await self._home.renew(self._box)
         self._names = self._known
         return True
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import anyio
 import pytest
@@ -12,14 +13,17 @@ from tests.support.agents import BOUND_S, REACHED_S, calls, code_agent, fake_run
 from tests.support.chat_server import chat_server, reply
 
 from cloche.agents import conversation
+from cloche.agents.box import Home
 from cloche.agents.code_agent import CodeAgent
 from cloche.agents.conversation import Conversation
 from cloche.agents.errors import AgentError, ModelUnavailable
-from cloche.agents.events import CodeParsed
+from cloche.agents.events import CodeParsed, RunFinished
 from cloche.agents.loop import add_user
 from cloche.agents.messages import Image, Message
 from cloche.agents.models.openai import OpenAIModel
 from cloche.agents.result import StepError
+from cloche.agents.streams import EventStream
+from cloche.runtime.async_sandbox import AsyncSandbox
 from cloche.runtime.errors import CannotCross, PoolExhausted, SandboxBusy, SandboxClosed
 from cloche.runtime.fake_link import FakeSource
 from cloche.runtime.limits import Limits
@@ -78,6 +82,40 @@ def test_inputs_of_all_runs_are_put_into_a_sandbox_that_replaces_a_lost_one(
         ["start", "cell", "cell", "cell", "cell"],
         ["start", "cell", "cell"],
     ]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("owner", "of"), [(AsyncSandbox, "reset"), (Home, "fill")])
+def test_a_run_that_ends_while_its_lost_sandbox_is_replaced_leaves_the_rest_to_the_next(
+    runtime: Runtime, source: FakeSource, monkeypatch: pytest.MonkeyPatch, owner: type, of: str, moment: str
+) -> None:
+    real: Callable[..., Awaitable[None]] = getattr(owner, of)
+    streams: list[EventStream] = []
+    held = threading.Lock()
+
+    async def cancelled(*given: object) -> None:
+        if moment == "after":
+            await real(*given)
+        with held:  # until the stream is there
+            streams[0].cancel()
+        await anyio.sleep_forever()
+
+    lines = [ANSWERS[0], block("crash"), block("final_answer 3"), block("final_answer 4")]
+    with code_agent(runtime, *lines).conversation() as talk:
+        talk.run("One.", inputs={"a": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, of, cancelled)
+            held.acquire()
+            streams.append(talk.stream("Two.", inputs={"b": 2}))
+            held.release()
+            *_, last = streams[0]
+        assert isinstance(last, RunFinished)
+        assert last.result.stop_reason == "cancelled"
+        result = talk.run("Three.")
+        assert result.output == 3
+        assert "variables of earlier blocks are gone" in result.messages[-2].content
+        assert "are gone" not in talk.run("Four.").messages[-2].content
+    assert source.leased[-1].requests[-3:] == ["cell", "cell", "cell"]  # inputs, and one of each run
 
 
 def test_a_sandbox_lost_between_two_runs_is_replaced_and_the_model_is_told(
@@ -273,8 +311,6 @@ def test_limits_of_a_conversations_sandbox_are_per_cell(runtime: Runtime) -> Non
 
 
 def threading_lock() -> object:
-    import threading
-
     return threading.Lock()
 
 
