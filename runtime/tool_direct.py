@@ -118,10 +118,11 @@ class DirectCalls:
             return DirectResult(error=Refused("CannotCross", tidy(str(exc))))
         except Late as exc:
             return DirectResult(error=Refused("TimedOut", str(exc), "timeout"))
-        except Exception as exc:  # noqa: BLE001  # tool dispatch: whatever a tool raises is data
+        # Whatever a tool raises is data. A SystemExit too: asyncio takes it out of any task and ends the whole loop.
+        except (Exception, SystemExit) as exc:  # noqa: BLE001
             return DirectResult(error=self._failed(tool, exc))
 
-    def _failed(self, tool: Tool, exc: Exception) -> Refused:
+    def _failed(self, tool: Tool, exc: BaseException) -> Refused:
         if not isinstance(exc, SHOWN):
             self._failures.warn(f"tool {tool.name} failed", exc)
         return refusal(exc)

@@ -204,6 +204,21 @@ class Found(BaseModel):
     title: str
 
 
+def test_a_tool_that_exits_ends_neither_its_run_nor_the_loop_that_others_share() -> None:
+    def leave() -> None:
+        raise SystemExit(1)
+
+    script = ScriptedModel(
+        [calls(("leave", {}), ("get_price", {"item": "tea"})), calls(("final_answer", {"value": 1}))]
+    )
+    agent = ToolCallingAgent([leave, get_price], script)
+    result = agent.run("Leave.", deadline_s=BOUND_S)
+    assert result.output == 1
+    told = [message.content for message in result.messages if message.role == "tool"]
+    assert told[0].startswith("Error: SystemExit: ")
+    assert told[1] == "3.5"
+
+
 def test_results_are_told_as_json() -> None:
     def rows() -> list[Row]:
         """Rows."""
