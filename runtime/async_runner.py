@@ -23,6 +23,7 @@ from . import lazy
 from .errors import RuntimeClosed
 from .loop_hook import LoopHook
 from .safe_logs import logged
+from .threads import start_thread
 
 START_BOUND_S = 10.0
 Call = Callable[[], Awaitable[object]]
@@ -209,12 +210,13 @@ class OwnLoop:
 
         Raises:
             RuntimeClosed: it did not start.
+            PoolExhausted: the system gives no more threads.
         """
         self._runner: LoopRunner | None = None
         self._tasks = TasksApart()
         self._stopped = False
         ready = threading.Event()
-        threading.Thread(target=self._live, args=(ready,), name="cloche-tool-loop", daemon=True).start()
+        start_thread("cloche-tool-loop", self._live, ready)
         ready.wait(START_BOUND_S)
         if self._runner is None:
             self._stopped = True  # it may still come, and nobody would end it
