@@ -67,7 +67,12 @@ class CallRunner:
     # --- blocking calls -----------------------------------------------------------------------------------------------
 
     def run(self, call_id: int, tool: Tool, arguments: Arguments) -> object:
-        """Call the tool once and wait. A plain blocking tool runs right here, on the serving thread."""
+        """Call the tool once and wait. A plain blocking tool runs right here, on the serving thread.
+
+        Raises:
+            Whatever the tool raises; Refused where the cell was stopped, also while its arguments were validated.
+        """
+        self._check_alive(None)
         if tool.is_async or tool.timeout_s is not None:
             return self._flight.result_of(self.launch(call_id, tool, arguments, 0))
         args, kwargs = arguments
@@ -89,7 +94,6 @@ class CallRunner:
 
         def do(effect: Effect) -> object:
             if isinstance(effect, Attempt):
-                self._check_alive(None)
                 return self.run(call_id, tool, effect.arguments)
             if isinstance(effect, Wait):
                 return self._flight.result_of(self._hook_call(call_id, tool, self._await(effect.awaitable)))

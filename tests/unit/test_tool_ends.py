@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
+from pydantic import AfterValidator
 from tests.support.cell_calls import PATIENCE_S, VALUES, cell_of, sent, wait_for
 from tests.support.waiting import wait_until
 
@@ -165,6 +166,25 @@ def test_an_abort_goes_on_where_a_thread_ends_its_wait_at_that_moment() -> None:
     flight.open.update(enumerate(torn))
     flight.abort()
     assert [call.future.cancelled() for call in torn] == [True, True]
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_no_tool_begins_after_the_abort_however_long_its_arguments_were_validated(
+    cell: Callable[..., CellCalls], guarded: bool
+) -> None:
+    begun: list[int] = []
+
+    def stopped_meanwhile(amount: int) -> int:
+        calls.abort()
+        return amount
+
+    def transfer(amount: int) -> None:
+        begun.append(amount)
+
+    transfer.__annotations__["amount"] = Annotated[int, AfterValidator(stopped_meanwhile)]
+    calls = cell(Tool(transfer, retries=1, idempotent=True) if guarded else transfer)
+    assert called(calls, 0, "transfer", 3) == (False, ["Interrupted", "the cell was stopped"])
+    assert begun == []
 
 
 def test_a_retry_gets_the_arguments_that_were_checked_and_not_what_the_tool_made_of_them(
