@@ -140,13 +140,15 @@ class RuntimeCore:
             raise RuntimeClosed("the runtime was closed; make another")
 
     def admit(self, sandbox: Closable, tenant: str | None = None) -> Account | None:
-        """Count the sandbox in, for its tenant too; that tenant's account, until `dismiss`.
+        """Count the sandbox in, for its tenant too; that tenant's account, until `dismiss`. Idempotent.
 
         Raises:
             PoolExhausted: the tenant or the runtime has as many as it may, or the system gives no thread.
         """
         with self._gate:
             self.check()
+            if sandbox in self._open:
+                return self._open[sandbox]
             allowed = self.config.max_sandboxes
             if len(self._open) >= allowed:
                 message = f"{allowed} sandboxes are open (max_sandboxes); close one or try again later"

@@ -284,15 +284,15 @@ class SandboxCore:
             if self._state is State.CLOSED:
                 raise self._closed_error()
             self._take(mine)
-            was_new, self._state = self._state is State.NEW, State.OPEN
+            self._state = State.OPEN
             old, self._link = self._link, link
         if old is not None:
             self._bury(old)
-        if was_new:
-            self._admit()
+        self._admit()
         link.tenant = None if self._account is None else self._account.tenant
 
     def _admit(self) -> None:
+        """At each start: one that was refused has counted nothing, and the next must not pass for its repetition."""
         self._account = self.runtime.admit(self, self.tenant)
         if self._state is State.CLOSED:  # meanwhile, so that `close` may have been too early to count it out
             self.runtime.dismiss(self)

@@ -269,6 +269,27 @@ def test_the_async_face_has_the_same_caps() -> None:
     anyio.run(main)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_start_that_was_refused_is_refused_again_and_not_let_in_uncounted(backend: str) -> None:
+    async def main() -> None:
+        source = FakeSource(answer(1))
+        async with AsyncRuntime(sources={"process": source}, tenant_limits=TenantLimits(sandboxes=1)) as runtime:
+            late = runtime.sandbox(tenant="acme")
+            async with runtime.sandbox(tenant="acme"):
+                for _ in range(2):
+                    with pytest.raises(PoolExhausted):
+                        await late.reset()
+                assert runtime.tenants() == {"acme": TenantUse(1, 0, 0)}
+            for _ in range(2):  # counted once, however often it starts
+                await late.reset()
+                assert runtime.tenants() == {"acme": TenantUse(1, 0, 0)}
+            assert (await late.run("1")).value == 1
+            await late.close()
+            assert runtime.tenants() == {}
+
+    anyio.run(main, backend=backend)
+
+
 def test_a_cancelled_task_leaves_the_line() -> None:
     async def main() -> None:
         gate = Gate()
