@@ -339,15 +339,17 @@ class SandboxCore:
             execution.interrupt()
 
     def close(self) -> None:
-        """Kill the worker, wait for its end within bounds; a request in flight ends with SandboxClosed. Idempotent."""
+        """Kill the worker, wait for its end within bounds; a request in flight ends with SandboxClosed. Idempotent.
+
+        A call beside the first waits for that request, too: its caller may end next what the kill ladder needs.
+        """
         if os.getpid() != self._pid:
             return  # the parent still uses it
         with self._gate:
-            if self._state is State.CLOSED:
-                return
-            self._state, execution = State.CLOSED, self._execution
+            first, self._state = self._state is not State.CLOSED, State.CLOSED
+            execution = self._execution
             link, self._link = self._link, None
-        if execution is not None:
+        if execution is not None and first:
             execution.cancel(Why.CLOSED)
         if link is not None:
             link.kill()
