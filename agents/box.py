@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio.to_thread
 
-from ..runtime.async_sandbox import AsyncSandbox
+from ..runtime.async_sandbox import AsyncSandbox, run_blocking
 from ..runtime.cell import Cell
 from ..runtime.engine_options import check_options, checked_engine_options
 from ..runtime.errors import ConfigError
@@ -160,7 +160,7 @@ async def _lend(box: Box, tools: Sequence[Tool]) -> AsyncGenerator[Box]:
 
 
 class _BlockingBox:
-    """A `Sandbox` for a run, which is async: each cell waits on a thread."""
+    """A `Sandbox` for a run, which is async."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -181,12 +181,8 @@ class _BlockingBox:
         on_output: OnOutput | None = None,
         on_tool: ToolObserver | None = None,
     ) -> Cell:
-        call = partial(self._sandbox.run, code, deadline_s, inputs, on_output, on_tool)
-        try:
-            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
-        except anyio.get_cancelled_exc_class():
-            self._sandbox.interrupt()
-            raise
+        # Not on a thread that waits: a cancelled run would leave it behind, maybe before its cell had begun.
+        return await run_blocking(self._sandbox, code, deadline_s, inputs, on_output, on_tool)
 
     async def reset(self) -> None:
         await anyio.to_thread.run_sync(self._sandbox.reset)

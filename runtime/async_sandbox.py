@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .async_runtime import AsyncRuntime
     from .runtime import Runtime
+    from .sandbox import Sandbox
 
 T = TypeVar("T")
 
@@ -150,6 +151,20 @@ class AsyncSandbox:
         if not source.prepared:  # may compile the image for a minute, the first time on a machine
             await anyio.to_thread.run_sync(source.prepare, abandon_on_cancel=True)
         await _settled(self._core.begin_start())
+
+
+async def run_blocking(
+    box: Sandbox,
+    code: str,
+    deadline_s: float | None = None,
+    inputs: Mapping[str, object] | None = None,
+    on_output: OnOutput | None = None,
+    on_tool: ToolObserver | None = None,
+) -> Cell:
+    """`Sandbox.run` for one who awaits: his cancelled cell has ended before he hears of it. Async tools run on the loop
+    of the sandbox's runtime, as ever."""
+    core = box._core  # pyright: ignore[reportPrivateUsage]  # the other face of the same
+    return await _settled(core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop, on_tool))
 
 
 async def _settled(execution: Execution[T]) -> T:

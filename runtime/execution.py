@@ -23,7 +23,7 @@ from .lanes import Turn
 from .links import CallerServed, HandOver, WorkerLink
 from .servers import Job, ServerThreads
 from .supervisor import Supervisor
-from .work import Why, Work
+from .work import Why, Work, timed_out
 
 INTERRUPT_GRACE_S = 0.2
 """A guest answers an interrupt in 4 ms; the rest is for its `finally` blocks on a busy machine."""
@@ -67,6 +67,8 @@ class Execution(Generic[T]):
         self._why: Why | None = None
         self._rung = 0
         self._serving = True
+        self._begun = self._interrupt_waits = False
+        """The link takes interrupts for this request; one came before that."""
         self._ended = False
         self._value: T | None = None
         self._error: BaseException | None = None
@@ -219,10 +221,19 @@ class Execution(Generic[T]):
             # After the request returned, the interrupt would hit the next cell.
             if self._serving and not self._ended:
                 self._work.abort(why)
-                self._link.interrupt()
+                self._interrupt_waits = not self._begun
+                if self._begun:
+                    self._link.interrupt()
                 self._why = self._why or why
                 if self._turn is not None and why is not Why.INTERRUPTED:
                     self._turn.hurry()  # last: the guest sees the interrupt before anything else
+
+    def _on_begun(self) -> None:
+        """From here on an interrupt hits this request; before, it would have hit nothing."""
+        with self._gate:
+            self._begun = True
+            if self._interrupt_waits:
+                self._link.interrupt()
 
     def _refuse(self, why: Why) -> bool:
         """End what still waits for its turn; False where there is no such thing."""
@@ -238,7 +249,7 @@ class Execution(Generic[T]):
     def _serve_here(self, link: CallerServed) -> None:
         """Serve until the end, or until a server thread has to go on. Raises what broke the caller's waiting off."""
         try:
-            self._serve_with(partial(link.request_here, self._work.frame, self._work.sink))
+            self._serve_with(partial(link.request_here, self._work.frame, self._work.sink, self._on_begun))
         except HandOver as moved:
             self._leave_to_servers(self._go_on)
             self._moved = True
@@ -286,7 +297,7 @@ class Execution(Generic[T]):
     # --- serving, on the server thread --------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        self._serve_with(partial(self._link.request, self._work.frame, self._work.sink))
+        self._serve_with(partial(self._link.request, self._work.frame, self._work.sink, self._on_begun))
 
     def _serve_with(self, talk: Callable[[], None]) -> None:
         try:
@@ -301,10 +312,7 @@ class Execution(Generic[T]):
         try:
             value = self._work.finish()
         except BaseException as exc:  # noqa: BLE001  # carried to the caller's thread
-            late = self._late()
-            if late is not None:
-                late.__cause__ = exc
-            self._end(None, late or exc, lost=self._story(exc) if isinstance(exc, ProtocolError) else None)
+            self._end(None, self._late(exc) or exc, lost=self._story(exc) if isinstance(exc, ProtocolError) else None)
         else:
             self._end(value, self._late(), lost=None)
 
@@ -349,10 +357,10 @@ class Execution(Generic[T]):
 
     # --- what the caller hears ----------------------------------------------------------------------------------------
 
-    def _late(self) -> TimedOut | None:
+    def _late(self, cause: BaseException | None = None) -> TimedOut | None:
         """TimedOut for a request that did end, but after its deadline: nobody gains by swallowing the interrupt."""
         if self._why is Why.DEADLINE or time.monotonic() > self._started + self._allowed_s:
-            return self._timed_out(state_kept=True)
+            return self._timed_out(state_kept=True, cause=cause)
         return None
 
     def _translated(self, exc: BaseException) -> BaseException:
@@ -365,27 +373,16 @@ class Execution(Generic[T]):
             advised = WorkerCrashed(f"{exc}; reset() starts the sandbox afresh", exit_status=exc.exit_status)
             advised.__cause__ = exc
             return advised
-        if self._why is Why.CLOSED:
-            return SandboxClosed("the sandbox was closed while the cell ran")
-        return self._timed_out(state_kept=False, cause=exc)
+        return self._lost_by_force(exc)
 
-    def _lost_by_force(self) -> ClocheError:
+    def _lost_by_force(self, cause: BaseException | None = None) -> ClocheError:
         if self._why is Why.CLOSED:
             return SandboxClosed("the sandbox was closed while the cell ran")
-        return self._timed_out(state_kept=False)
+        return self._timed_out(state_kept=False, cause=cause)
 
     def _timed_out(self, *, state_kept: bool, cause: BaseException | None = None) -> TimedOut:
-        used = time.monotonic() - self._started
-        fate = "kept its state" if state_kept else "was stopped and its state is gone, reset() starts it afresh"
-        error = TimedOut(
-            f"not done within {self._allowed_s:g} s; the sandbox {fate}",
-            used=used,
-            allowed=self._allowed_s,
-            state_kept=state_kept,
-            cell=self._work.partial(),
-        )
-        error.__cause__ = cause
-        return error
+        used_s = time.monotonic() - self._started
+        return timed_out(used_s, self._allowed_s, state_kept=state_kept, cell=self._work.partial(), cause=cause)
 
     def _story(self, exc: BaseException) -> str:
         """Why the sandbox ended, for the message of `SandboxClosed`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from .errors import WorkerCrashed
 from .limits import Limits
-from .links import CallerServed, FrameSink, WorkerLink
+from .links import CallerServed, FrameSink, WorkerLink, unheard
 from .protocol import (
     Done,
     FileDone,
@@ -58,27 +58,31 @@ class FakeLink:
         self.files: dict[str, bytes] = {}
         self.closed = False
         self.exit_status: int | None = None
+        self._gate = threading.Lock()
+        self._serving = False
         self.interrupted = threading.Event()
         self.gone = threading.Event()
 
-    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+    def request(self, frame: bytes, on_frame: FrameSink, begun: Callable[[], None] = unheard) -> None:
         header, parts = parse_to_worker(frame, max_bytes=MAX_FRAME_BYTES)
         self.requests.append(header.type)
         cell = FakeCell(self, header, parts, on_frame)
         cell.check_alive()
-        if header.type == "start":
-            cell.send(Ready())
-        elif header.type == "cell":
-            script = self._scripts[min(self.served, len(self._scripts) - 1)]
-            self.served += 1
-            script(cell)
-            self.interrupted.clear()
-        else:
-            self._serve_file(cell)
+        with self._gate:
+            self._serving = True
+        begun()
+        try:
+            self._serve(cell)
+        finally:
+            with self._gate:
+                self._serving = False
+                self.interrupted.clear()
 
     def interrupt(self) -> None:
-        self.interrupts += 1
-        self.interrupted.set()
+        with self._gate:
+            if self._serving:
+                self.interrupts += 1
+                self.interrupted.set()
 
     def trap(self) -> bool:
         if self._can_trap:
@@ -100,6 +104,17 @@ class FakeLink:
         if not self.gone.is_set():
             self.exit_status = exit_status
             self.gone.set()
+
+    def _serve(self, cell: FakeCell) -> None:
+        kind = cell.request.type
+        if kind == "start":
+            cell.send(Ready())
+        elif kind == "cell":
+            script = self._scripts[min(self.served, len(self._scripts) - 1)]
+            self.served += 1
+            script(cell)
+        else:
+            self._serve_file(cell)
 
     def _serve_file(self, cell: FakeCell) -> None:
         header = cell.request

@@ -8,11 +8,16 @@ worker is gone raises `WorkerCrashed` from `request` and nothing else.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from .errors import WorkerCrashed
 from .limits import Limits
 from .tenants import Tenant
+
+
+def unheard() -> None:
+    """For who does not ask when a request has begun."""
 
 
 class HandOver(Exception):
@@ -70,10 +75,16 @@ class WorkerLink(Protocol):
         """The same worker for a caller who serves his request himself; None where that cannot be, or not now."""
         ...
 
-    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+    def request(self, frame: bytes, on_frame: FrameSink, begun: Callable[[], None] = unheard) -> None:
         """Send the request, pass every frame of the worker to `on_frame`, send back what that returns.
 
         Returns after the frame that ends the request (`on_frame.finished`).
+
+        Args:
+            frame: the request.
+            on_frame: takes the worker's frames.
+            begun: called once as soon as `interrupt` reaches this request: an earlier one hits nothing, and whoever
+                wants it repeats it here. Not called for a request that nobody may interrupt.
 
         Raises:
             WorkerCrashed: the worker is gone, by itself or by `trap` or `kill`.
@@ -83,7 +94,7 @@ class WorkerLink(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the guest; nothing happens when no request runs."""
+        """Raise KeyboardInterrupt in the guest; nothing happens when no request has begun."""
         ...
 
     def trap(self) -> bool:
@@ -103,7 +114,7 @@ class CallerServed(Protocol):
     """A worker whose request begins on the thread of the caller, which an exception may leave at any moment (Ctrl-C)
     and which no tool of the host may hold."""
 
-    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
+    def request_here(self, frame: bytes, on_frame: MovingSink, begun: Callable[[], None] = unheard) -> None:
         """As `WorkerLink.request`, until `on_frame` has to do what may take long.
 
         Raises:
@@ -161,7 +172,11 @@ class WorkerSource(Protocol):
 
 
 class LeasedLink:
-    """A link that gets its worker with the first request, so that waiting for one can be stopped like a request."""
+    """A link that gets its worker with the first request, so that waiting for one can be stopped like a request.
+
+    That request is the start of a sandbox. It cannot be interrupted, only ended: the guest would keep the interrupt for
+    its first cell.
+    """
 
     def __init__(self, source: WorkerSource, limits: Limits, timeout_s: float) -> None:
         self.tenant: Tenant | None = None
@@ -188,11 +203,13 @@ class LeasedLink:
             return self._link.for_callers
         return self if self._source.serves_callers and self._source.warm else None
 
-    def request(self, frame: bytes, on_frame: FrameSink) -> None:
-        link = self._link if self._link is not None else self._lease()
-        link.request(frame, on_frame)
+    def request(self, frame: bytes, on_frame: FrameSink, begun: Callable[[], None] = unheard) -> None:
+        if self._link is not None:
+            self._link.request(frame, on_frame, begun)
+        else:
+            self._lease().request(frame, on_frame)
 
-    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
+    def request_here(self, frame: bytes, on_frame: MovingSink, begun: Callable[[], None] = unheard) -> None:
         callers = self._lease().for_callers
         if callers is None:
             raise AssertionError("the source said that its workers serve callers")

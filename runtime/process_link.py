@@ -22,7 +22,7 @@ from ..wasm_sandbox.fork_protocol import LAST_WORDS_BYTES
 from ..wasm_sandbox.jail.cgroup import Box
 from .errors import ClocheError, PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
 from .limits import Limits
-from .links import CallerServed, FrameSink, HandOver, MovingSink
+from .links import CallerServed, FrameSink, HandOver, MovingSink, unheard
 from .protocol import PROTOCOL_VERSION, Hello, parse_from_worker
 from .watch import cpu_exceeded, cpu_seconds, memory_exceeded
 from .worker_process import SIGXCPU, WorkerProcess, how_it_ended
@@ -169,14 +169,16 @@ class ProcessLink:
         """Itself. See `WorkerLink.for_callers`."""
         return self if SERVES_CALLERS else None
 
-    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+    def request(self, frame: bytes, on_frame: FrameSink, begun: Callable[[], None] = unheard) -> None:
         """See `WorkerLink.request`."""
         self._begin()
+        begun()
         self._converse(frame, on_frame)
 
-    def request_here(self, frame: bytes, on_frame: MovingSink) -> None:
+    def request_here(self, frame: bytes, on_frame: MovingSink, begun: Callable[[], None] = unheard) -> None:
         """See `CallerServed`."""
         self._begin()
+        begun()
         self._converse(frame, on_frame, here=True)
 
     def resume(self, on_frame: MovingSink) -> None:

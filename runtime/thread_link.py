@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from ..wasm_sandbox.engine import Engine
@@ -22,7 +23,7 @@ from ..wasm_sandbox.world import World
 from .errors import ClocheError, PoolExhausted, ProtocolError, WorkerCrashed
 from .guest_meter import GuestMeter, MeteredLook
 from .limits import MIB, Limits
-from .links import CallerServed, FrameSink, WorkerLink
+from .links import CallerServed, FrameSink, WorkerLink, unheard
 from .metadata import Metadata, metadata_of
 from .tenants import Tenant
 from .thread_spares import ThreadSpares
@@ -59,12 +60,12 @@ class ThreadLink:
     for_callers: CallerServed | None = None
     """The guest runs on the stack of the thread that serves it, and needs a larger one than callers have."""
 
-    def request(self, frame: bytes, on_frame: FrameSink) -> None:
+    def request(self, frame: bytes, on_frame: FrameSink, begun: Callable[[], None] = unheard) -> None:
         with self._gate:
             if self._gone:
                 raise self._verdict or WorkerCrashed("the instance is gone")
             self._serving = True
-
+        begun()
         meter = self.meter
 
         # The same lines twice, because these two carry every message: a call less for each.

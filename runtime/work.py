@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .common_frames import read_frame
-from .errors import ConfigError, ProtocolError, SandboxFileError
+from .errors import ConfigError, ProtocolError, SandboxFileError, TimedOut
 from .limits import Limits, longest_frame
 from .links import MovingSink
 from .protocol import FileDone, FromWorker, ListFiles, ReadFile, Ready, WriteFile, render
@@ -60,6 +60,17 @@ class Work(Protocol[T_co]):
     def withdraw(self) -> str | None:
         """The request was never sent: undo what was prepared. Why the sandbox is lost by that; None if it is not."""
         ...
+
+
+def timed_out(
+    used_s: float, allowed_s: float, *, state_kept: bool, cell: Cell | None, cause: BaseException | None
+) -> TimedOut:
+    """The error for a request that was not done in its time."""
+    fate = "kept its state" if state_kept else "was stopped and its state is gone, reset() starts it afresh"
+    message = f"not done within {allowed_s:g} s; the sandbox {fate}"
+    error = TimedOut(message, used=used_s, allowed=allowed_s, state_kept=state_kept, cell=cell)
+    error.__cause__ = cause
+    return error
 
 
 class ReplySink:

@@ -28,6 +28,7 @@ from cloche import (
     WorkerCrashed,
     tool,
 )
+from cloche.runtime.execution import Execution
 
 pytestmark = pytest.mark.wasmtime
 
@@ -208,6 +209,23 @@ def test_interrupt_from_another_thread_ends_the_cell_with_keyboard_interrupt(run
         assert cell.error is not None
         assert cell.error.type == "KeyboardInterrupt"
         assert open_box.run("kept").value == 1
+
+
+def test_an_interrupt_before_the_worker_heard_of_the_cell_ends_it(
+    monkeypatch: pytest.MonkeyPatch, box: Sandbox
+) -> None:
+    real = Execution[object].start
+
+    def start(self: Execution[object], *args: object) -> None:
+        box.interrupt()
+        real(self, *args)  # type: ignore[arg-type]
+
+    box.run("kept = 1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Execution, "start", start)
+        cell = box.run("kept = 2\nwhile True: pass")
+    assert cell.interrupted
+    assert box.run("kept").value in (1, 2)
 
 
 @pytest.mark.exhaustive

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.waiting import wait_until
 
 from cloche.runtime.cell import Cell
 from cloche.runtime.errors import ProtocolError, RuntimeClosed, SandboxClosed, TimedOut, WorkerCrashed
 from cloche.runtime.execution import Execution
 from cloche.runtime.fake_link import KILLED, FakeCell, FakeLink, Script, answer, crash, loop_in_c, loop_in_python
+from cloche.runtime.links import FrameSink, unheard
 from cloche.runtime.protocol import RunCell, parse_from_worker, render
 from cloche.runtime.servers import ServerThreads
 from cloche.runtime.supervisor import Supervisor
@@ -72,9 +74,15 @@ class Rig:
         self.lost: list[str | None] = []
 
     def begin(
-        self, script: Script, *, allowed_s: float = BOUND_S, can_trap: bool = False, work: Work | None = None
+        self,
+        script: Script | None = None,
+        *,
+        allowed_s: float = BOUND_S,
+        can_trap: bool = False,
+        work: Work | None = None,
+        link: FakeLink | None = None,
     ) -> Execution[list[str]]:
-        self.link = FakeLink(script, can_trap=can_trap)
+        self.link = link or FakeLink(*(() if script is None else (script,)), can_trap=can_trap)
         self.work = work or Work()
         execution = Execution(
             self.work, self.link, started=time.monotonic(), allowed_s=allowed_s, on_end=self.lost.append
@@ -198,6 +206,48 @@ def test_an_interrupt_ends_the_cell_without_a_timeout(rig: Rig) -> None:
     execution.wait()
     assert execution.result() == ["result", "done"]
     assert rig.work.aborted == [Why.INTERRUPTED]
+
+
+class LateLink(FakeLink):
+    """A worker whose requests begin when the test lets them."""
+
+    def __init__(self, *scripts: Script) -> None:
+        super().__init__(*scripts)
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def request(self, frame: bytes, on_frame: FrameSink, begun: Callable[[], None] = unheard) -> None:
+        self.asked.set()
+        assert self.go.wait(BOUND_S)
+        super().request(frame, on_frame, begun)
+
+
+@pytest.mark.parametrize("stop", [Execution[list[str]].interrupt, Execution[list[str]].cancel])
+@pytest.mark.usefixtures("patient")
+def test_who_stops_a_request_that_has_not_begun_is_heard_when_it_begins(
+    rig: Rig, stop: Callable[[Execution[list[str]]], None]
+) -> None:
+    link = LateLink(loop_in_python)
+    execution = rig.begin(link=link)
+    assert link.asked.wait(BOUND_S)
+    stop(execution)
+    wait_until(lambda: bool(rig.work.aborted), BOUND_S)
+    assert link.interrupts == 0
+    link.go.set()
+    execution.wait()
+    assert execution.result() == ["result", "done"]
+    assert link.interrupts == 1
+
+
+def test_an_interrupt_of_a_request_that_never_began_is_not_kept_for_the_next(rig: Rig) -> None:
+    link = FakeLink(answer(1))
+    never = Execution(Work(), link, started=time.monotonic(), allowed_s=BOUND_S, on_end=rig.lost.append)
+    never.interrupt()
+    never.cancel()
+    assert never.over
+    execution = rig.begin(link=link)
+    execution.wait()
+    assert execution.result() == ["result", "done"]
+    assert link.interrupts == 0
 
 
 def test_an_interrupt_after_the_end_reaches_nobody(rig: Rig) -> None:

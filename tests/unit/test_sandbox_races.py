@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from tests.support.background import BOUND_S, InBackground
 
 from cloche import Runtime, Sandbox, SandboxClosed
 from cloche.runtime.execution import Execution
-from cloche.runtime.fake_link import FakeCell, FakeSource
+from cloche.runtime.fake_link import FakeCell, FakeLink, FakeSource, answer, loop_in_python
 from cloche.runtime.protocol import ToolCall
+from cloche.runtime.servers import ServerThreads
+from cloche.runtime.supervisor import Supervisor
 from cloche.runtime.values import ValueLimits, encode
 from cloche.runtime.work import Why
 
@@ -39,6 +42,52 @@ class Hanging:
         """Does not return."""
         self.inside.set()
         self.returns.wait(4 * BOUND_S)
+
+
+def before_each_start(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Do something when a request of a sandbox is in flight for everybody else, and has not begun."""
+    real = Execution[object].start
+
+    def start(
+        self: Execution[object], servers: ServerThreads, supervisor: Supervisor, turn: object, here: object
+    ) -> None:
+        action()
+        real(self, servers, supervisor, turn, here)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Execution, "start", start)
+
+
+# --- interrupts -------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_before_the_cell_has_begun_ends_that_cell_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FakeSource(loop_in_python, answer("alive"))
+    with Runtime(sources={"process": source}) as runtime, runtime.sandbox() as box:
+        with monkeypatch.context() as patch:
+            before_each_start(patch, box.interrupt)
+            assert box.run("while True: pass", deadline_s=BOUND_S).interrupted
+        assert box.run("1").value == "alive"
+        assert source.leased[0].interrupts == 1
+
+
+def test_an_interrupt_at_the_start_of_a_sandbox_does_not_wait_for_its_first_cell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = FakeSource(answer(1))
+    real = FakeLink._serve
+
+    def serve(self: FakeLink, cell: FakeCell) -> None:
+        if cell.request.type == "start" and len(source.leased) == 2:
+            box.interrupt()
+        real(self, cell)
+
+    with Runtime(sources={"process": source}) as runtime, runtime.sandbox() as box:
+        monkeypatch.setattr(FakeLink, "_serve", serve)
+        before_each_start(monkeypatch, box.interrupt)
+        box.reset()
+        monkeypatch.undo()
+        assert box.run("1").value == 1
+        assert [link.interrupts for link in source.leased] == [0, 0]
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
