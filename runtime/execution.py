@@ -97,10 +97,15 @@ class Execution(Generic[T]):
             RuntimeClosed: the runtime was closed; the execution has ended.
             PoolExhausted: the system gives no more threads; it has ended, too.
         """
-        self._supervisor, self._servers, self._turn, self._here = supervisor, servers, turn, here
+        self._servers, self._turn = servers, turn
         patience_s = self._allowed_s if turn is None else min(turn.patience_s, self._allowed_s)
         try:
             supervisor.watch(self, self._started + patience_s)
+            self._supervisor = supervisor  # from here on `cancel` goes down the ladder
+            if self._ended:  # by one before that, which may have been too early to end the turn
+                supervisor.forget(self)
+                return
+            self._here = here
             if turn is None and here is None:
                 servers.submit(self._serve)
         except ClocheError as exc:

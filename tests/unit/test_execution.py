@@ -10,9 +10,10 @@ import pytest
 from tests.support.waiting import wait_until
 
 from cloche.runtime.cell import Cell
-from cloche.runtime.errors import ProtocolError, RuntimeClosed, SandboxClosed, TimedOut, WorkerCrashed
+from cloche.runtime.errors import PoolExhausted, ProtocolError, RuntimeClosed, SandboxClosed, TimedOut, WorkerCrashed
 from cloche.runtime.execution import Execution
 from cloche.runtime.fake_link import KILLED, FakeCell, FakeLink, Script, answer, crash, loop_in_c, loop_in_python
+from cloche.runtime.lanes import Lane
 from cloche.runtime.links import FrameSink, unheard
 from cloche.runtime.protocol import RunCell, parse_from_worker, render
 from cloche.runtime.servers import ServerThreads
@@ -248,6 +249,22 @@ def test_an_interrupt_of_a_request_that_never_began_is_not_kept_for_the_next(rig
     execution.wait()
     assert execution.result() == ["result", "done"]
     assert link.interrupts == 0
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_a_request_that_ended_before_its_start_takes_no_place_in_line(rig: Rig, held: int) -> None:
+    lane = Lane(1, patience_s=BOUND_S, refusal=lambda: PoolExhausted("full", retry_after_s=1))
+    if held:
+        lane.turn().begin(lambda: None)
+    execution = Execution(
+        Work(), FakeLink(answer(1)), started=time.monotonic(), allowed_s=BOUND_S, on_end=rig.lost.append
+    )
+    execution.cancel(Why.CLOSED)
+    execution.start(rig.servers, rig.supervisor, lane.turn())
+    assert (lane.held, lane.waiting) == (held, 0)
+    execution.wait()
+    with pytest.raises(SandboxClosed, match="given up before it began"):
+        execution.result()
 
 
 def test_an_interrupt_after_the_end_reaches_nobody(rig: Rig) -> None:

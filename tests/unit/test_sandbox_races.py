@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.background import BOUND_S, InBackground
+from tests.support.tenants import runtime_of
 
-from cloche import Runtime, Sandbox, SandboxClosed
+from cloche import Runtime, Sandbox, SandboxClosed, TenantLimits, TenantUse
 from cloche.runtime.execution import Execution
 from cloche.runtime.fake_link import FakeCell, FakeLink, FakeSource, answer, loop_in_python
 from cloche.runtime.protocol import ToolCall
@@ -149,3 +150,20 @@ def test_a_tool_may_close_what_it_runs_in_while_others_close_it_too(what: str) -
     assert isinstance(run.join().error, SandboxClosed)
     assert returned.wait(BOUND_S)
     runtime.close()
+
+
+@pytest.mark.parametrize("tenant", ["acme", None])
+def test_a_cell_whose_sandbox_is_closed_before_it_begins_holds_no_place(
+    monkeypatch: pytest.MonkeyPatch, tenant: str | None
+) -> None:
+    limits = TenantLimits(sandboxes=2, running_cells=1, wait_s=0.1)
+    source = FakeSource(answer(1))
+    with runtime_of(source, limits) as runtime, runtime.sandbox(tenant="acme") as other:
+        box = runtime.sandbox(tenant=tenant)
+        with monkeypatch.context() as patch:
+            before_each_start(patch, lambda: InBackground(box.close).join())
+            with pytest.raises(SandboxClosed):
+                box.run("1")
+        assert source.leased[1].served == 0
+        assert runtime.tenants() == {"acme": TenantUse(sandboxes=1, running_cells=0, waiting=0)}
+        assert other.run("1").value == 1
