@@ -18,7 +18,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from . import lazy
-from .errors import ClocheError, PoolExhausted, ProtocolError, RuntimeClosed, SandboxClosed, TimedOut, WorkerCrashed
+from .errors import ClocheError, PoolExhausted, ProtocolError, SandboxClosed, TimedOut, WorkerCrashed
 from .lanes import Turn
 from .links import CallerServed, HandOver, WorkerLink
 from .servers import Job, ServerThreads
@@ -57,8 +57,7 @@ class Execution(Generic[T]):
         self._turn: Turn | None = None
         self._here: CallerServed | None = None
         """The worker, while the caller serves."""
-        self._moved = False
-        """The caller has handed the request over."""
+        self._moved = False  # the caller has handed the request over
         self._gate = threading.Lock()
         self._over = False
         self._done = threading.Lock()
@@ -67,8 +66,7 @@ class Execution(Generic[T]):
         self._why: Why | None = None
         self._rung = 0
         self._serving = True
-        self._begun = self._interrupt_waits = False
-        """The link takes interrupts for this request; one came before that."""
+        self._begun = self._interrupt_waits = False  # the link takes interrupts for this request; one came before
         self._ended = False
         self._value: T | None = None
         self._error: BaseException | None = None
@@ -266,10 +264,10 @@ class Execution(Generic[T]):
         try:
             if self._servers is not None:
                 self._servers.submit(job)
-        except RuntimeClosed as exc:
-            self._lose(exc)
         except PoolExhausted as exc:
             self._lose(WorkerCrashed(f"a request could not go on: {exc}"))
+        except ClocheError as exc:
+            self._lose(exc)
 
     def _go_on(self) -> None:
         """Where the caller left, on a server thread."""
