@@ -121,8 +121,29 @@ class DirectCalls:
         # Whatever a tool raises is data. A SystemExit too: asyncio takes it out of any task and ends the whole loop.
         except (Exception, SystemExit) as exc:  # noqa: BLE001
             return DirectResult(error=self._failed(tool, exc))
+        except BaseException as exc:
+            if not _is_own_cancellation(exc):
+                raise
+            return DirectResult(error=Refused("Interrupted", "the call was cancelled", "cancelled"))
 
     def _failed(self, tool: Tool, exc: BaseException) -> Refused:
         if not isinstance(exc, SHOWN):
             self._failures.warn(f"tool {tool.name} failed", exc)
         return refusal(exc)
+
+
+def _is_own_cancellation(exc: BaseException) -> bool:
+    """Whether it is a cancellation that nobody asked for from outside: the tool awaits what something has cancelled.
+    Let out, it would cancel the calls beside it."""
+    import asyncio
+    import math
+
+    import anyio  # a loop is there, so both are loaded
+
+    if not isinstance(exc, anyio.get_cancelled_exc_class()) or anyio.current_effective_deadline() == -math.inf:
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio has no other cancellation than that of a scope
+        return False
+    return task is not None and task.cancelling() == 0

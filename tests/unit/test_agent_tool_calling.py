@@ -126,6 +126,47 @@ def test_the_record_has_the_order_of_the_calls_whichever_ends_first(backend: str
     assert step.error.message == "3"
 
 
+def test_a_tool_that_awaits_what_was_cancelled_has_failed_and_cancels_nobody_else() -> None:
+    async def stray() -> None:
+        """Awaits a task that something else has cancelled."""
+        task = asyncio.ensure_future(asyncio.sleep(BOUND_S))
+        task.cancel()
+        await task
+
+    async def fine() -> int:
+        """Takes its time."""
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        return 1
+
+    result = agent_of([stray, fine], calls(("stray", {}), ("fine", {})), DONE).run("x")
+    assert (result.output, told(result.messages)[:2]) == (5, ["Error: Interrupted: the call was cancelled", "1"])
+    assert [record.outcome for record in result.steps[0].tool_calls] == ["cancelled", "ok"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_that_is_cancelled_in_a_tool_hears_of_it(backend: str) -> None:
+    seen: list[str] = []
+    scopes: list[anyio.CancelScope] = []
+
+    async def wait() -> None:
+        """Waits."""
+        scopes[0].cancel()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            seen.append("cancelled")
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await agent_of([wait], calls(("wait", {})), DONE).arun("x")
+        seen.append("left" if scope.cancelled_caught else "went on")
+
+    anyio.run(main, backend=backend)
+    assert seen == ["cancelled", "left"]
+
+
 def test_calls_of_one_reply_run_side_by_side_up_to_the_cap() -> None:
     running, most = 0, 0
 
