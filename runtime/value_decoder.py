@@ -10,8 +10,9 @@ from decimal import Decimal, InvalidOperation
 
 from .value_types import (
     BITS_PER_DIGIT,
-    COMPARISONS_PER_KEY,
+    COMPARISONS_PER_ITEM,
     EXTENDED,
+    FEW_KEYS,
     ITEM_COST,
     MARSHAL_DIGIT_BITS,
     BadValue,
@@ -29,6 +30,8 @@ _TEXT, _INT, _FLOAT, _BYTES, _LONG = b"uigsl"
 _LIST, _TUPLE, _SET, _DICT, _END = b"[(<{0"
 _OPENERS = frozenset(b"[(<>{")
 _LARGE = 16 * 1024
+_BITS_AT_ONCE = 2048
+"""Of two large integers that are compared, most differ at their first digits."""
 
 
 def decode(data: bytes | memoryview, limits: ValueLimits, root: str = "value") -> object:
@@ -66,13 +69,14 @@ def decode_counted(data: bytes | memoryview, limits: ValueLimits, root: str = "v
 class _Decoder:
     """Reads one value from the front; charges each part to the budget before it is built."""
 
-    __slots__ = ("at", "extended", "left", "limits", "raw", "root")
+    __slots__ = ("at", "compared", "extended", "left", "limits", "raw", "root")
 
     def __init__(self, raw: bytes | memoryview, limits: ValueLimits, root: str) -> None:
         self.raw = raw
         self.at = 1
         self.limits = limits
         self.left = limits.size
+        self.compared = 0
         self.root = root
         self.extended = raw[0] == EXTENDED
 
@@ -132,7 +136,7 @@ class _Decoder:
             if self.raw[self.at] == _END:
                 self.at += 1
                 return {}
-            return _as_mapping(self.items(-1, depth + 1))
+            return self.mapping(self.items(-1, depth + 1))
         count: int = _I32(self.raw, self.at)[0]
         self.at += 4
         if count < 0:
@@ -144,7 +148,41 @@ class _Decoder:
         found = self.items(count, depth + 1) if count else []
         if tag == _LIST:
             return found
-        return tuple(found) if tag == _TUPLE else _as_set(found, set if tag == _SET else frozenset)
+        return tuple(found) if tag == _TUPLE else self.set_of(found, set if tag == _SET else frozenset)
+
+    def mapping(self, found: list[object]) -> dict[object, object]:
+        """A dict of keys and items in turn."""
+        if len(found) % 2:
+            raise BadValue("dict with a key alone")
+        pairs = iter(found)
+        try:
+            if len(found) > 2 * FEW_KEYS:
+                self.charge_hashes(found[::2])
+            result = dict(zip(pairs, pairs, strict=False))
+        except TypeError:
+            raise BadValue("dict with an unhashable key") from None
+        if 2 * len(result) != len(found):
+            raise BadValue("dict with a key twice")
+        return result
+
+    def set_of(self, found: list[object], kind: type[set[object] | frozenset[object]]) -> object:
+        try:
+            if len(found) > FEW_KEYS:
+                self.charge_hashes(found)
+            result = kind(found)
+        except TypeError:
+            raise BadValue("set with an unhashable item") from None
+        if len(result) != len(found):
+            raise BadValue("set with an item twice")
+        return result
+
+    def charge_hashes(self, keys: list[object]) -> None:
+        """Refuse what would take long to build, before it is."""
+        self.compared += _comparisons(keys)
+        allowed = COMPARISONS_PER_ITEM * ((self.limits.size - self.left) // ITEM_COST)
+        if self.compared > allowed:
+            used = self.compared // COMPARISONS_PER_ITEM * ITEM_COST
+            raise ValueTooLarge("value_bytes", max(used, self.limits.size + 1), self.limits.size, f"{self.root}, keys")
 
     def rare(self, tag: int) -> object:
         if tag in _SINGLETONS:
@@ -211,43 +249,28 @@ class _Decoder:
         return self.too_large(size)
 
 
-def _as_mapping(found: list[object]) -> dict[object, object]:
-    """A dict of keys and items in turn."""
-    if len(found) % 2:
-        raise BadValue("dict with a key alone")
-    pairs = iter(found)
-    try:
-        if len(found) > 4 * COMPARISONS_PER_KEY:
-            _check_hashes(found[::2])
-        result = dict(zip(pairs, pairs, strict=False))
-    except TypeError:
-        raise BadValue("dict with an unhashable key") from None
-    if 2 * len(result) != len(found):
-        raise BadValue("dict with a key twice")
-    return result
+def _comparisons(keys: list[object]) -> int:
+    """What a dict of these keys compares, at most: each with all of the same hash, as deep as they are.
+
+    CPython salts the hash of str and bytes; those of numbers, and of tuples of numbers, anybody can make equal.
+    """
+    weak = [key for key in keys if type(key) is not str and type(key) is not bytes]
+    alike = Counter(map(hash, weak))
+    if len(alike) == len(weak):
+        return 0
+    depths: dict[int, int] = {}
+    for key in weak:
+        number = hash(key)
+        if alike[number] > 1:
+            depths[number] = max(depths.get(number, 0), _depth(key))
+    return sum(alike[number] * (alike[number] - 1) // 2 * depth for number, depth in depths.items())
 
 
-def _as_set(found: list[object], kind: type[set[object] | frozenset[object]]) -> object:
-    try:
-        _check_hashes(found)
-        result = kind(found)
-    except TypeError:
-        raise BadValue("set with an unhashable item") from None
-    if len(result) != len(found):
-        raise BadValue("set with an item twice")
-    return result
-
-
-def _check_hashes(keys: list[object]) -> None:
-    """Refuses keys made to collide: CPython salts the hash of str and bytes, of numbers and tuples not."""
-    if len(keys) <= 2 * COMPARISONS_PER_KEY:
-        return  # so few cannot cost more
-    weak = [hash(key) for key in keys if type(key) is not str and type(key) is not bytes]
-    if len(weak) == len(set(weak)):
-        return
-    comparisons = sum(equal * (equal - 1) // 2 for equal in Counter(weak).values())
-    if comparisons > COMPARISONS_PER_KEY * len(keys):
-        raise BadValue("keys with equal hashes")
+def _depth(key: object) -> int:
+    """Parts that are looked at to tell it from an equal one."""
+    if type(key) is tuple or type(key) is frozenset:
+        return 1 + sum(map(_depth, key))  # pyright: ignore[reportUnknownArgumentType]
+    return 1 + key.bit_length() // _BITS_AT_ONCE if type(key) is int else 1
 
 
 def _read_datetime(text: str) -> dt.datetime:

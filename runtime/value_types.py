@@ -10,10 +10,12 @@ ITEM_COST = 64
 """Host bytes charged for any object, about what CPython's small ones take with their slot in a container."""
 BITS_PER_DIGIT = 3.3219280948873626
 MARSHAL_DIGIT_BITS = 15
-COMPARISONS_PER_KEY = 32
-"""With how many keys of equal hash a key of a container may be compared, on average, while it is built. More is an
-attack on the dict, not data. Data collide, too: -1 and -2 have one hash, so have the points of a grid around zero, and
-among powers of two there are 61 hashes."""
+COMPARISONS_PER_ITEM = 32
+"""How many comparisons of keys with equal hashes a value may cost while it is built, for each `ITEM_COST` that it was
+charged. Honest ones hardly come near: -1 and -2 have one hash, so have points of a grid around zero, and among powers
+of two there are 61 hashes."""
+FEW_KEYS = 64
+"""So few cannot cost much, whatever their hashes."""
 
 
 class CrossError(Exception):

@@ -86,6 +86,50 @@ def test_every_way_to_the_network_ends_in_a_sentence_that_says_what_to_do(place:
 
 
 @pytest.mark.parametrize("place", params(sampled=False))
+def test_a_module_beside_the_cell_is_imported_and_hides_none_of_ours(place: str) -> None:
+    with Sandbox(**where(place)) as box:
+        box.write_file("helper.py", b"def double(n): return 2 * n")
+        assert box.run("import helper\nhelper.double(4)").value == 8
+        code = """
+import os
+os.mkdir("shop")
+for name, text in (("shop/__init__", "TEA = 1"), ("shop/milk", "PRICE = 2"), ("statistics", "TEA = 3")):
+    with open(name + ".py", "w") as file:
+        print(text, file=file)
+import shop.milk, statistics
+shop.TEA, shop.milk.PRICE, statistics.mean([1, 2]), sorted(os.listdir("."))
+"""
+        expected = (1, 2, 1.5, ["helper.py", "shop", "statistics.py"])
+        assert box.run(code).value == expected
+        error = box.run("import numpy").error
+        assert error is not None
+        assert error.type == "ModuleNotFoundError"
+
+
+@pytest.mark.parametrize("place", params(sampled=False))
+def test_a_list_that_grows_at_the_top_of_a_cell_is_not_gone_through_again_and_again(place: str) -> None:
+    """The collector of CPython 3.14 goes through all of it each time; what is counted is how often."""
+    code = """
+import gc
+looks = []
+gc.callbacks.append(lambda phase, info: looks.append(phase))
+class Tea: pass
+shelf = []
+for n in range(100_000):
+    tea = Tea()
+    tea.price = [n]
+    shelf.append(tea)
+gc.callbacks.clear()
+len(shelf), len(looks) < 40
+"""
+    with Sandbox(**where(place), limits=Limits(wall_s=60)) as box:
+        assert box.run(code).value == (100_000, True)
+        assert box.run("gc.get_threshold()").value == (32768, 10, 0)
+    with Sandbox(**where(place), limits=Limits(memory_mb=64)) as box:
+        assert box.run("import gc\ngc.get_threshold()").value == (8192, 10, 0)
+
+
+@pytest.mark.parametrize("place", params(sampled=False))
 def test_sqlite_keeps_a_database_in_a_file_and_reads_it_back(place: str) -> None:
     code = """
 import sqlite3

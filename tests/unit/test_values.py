@@ -6,6 +6,7 @@ from __future__ import annotations
 # Lambdas and nested data of any type are what these tests feed in.
 import dataclasses
 import datetime as dt
+import itertools
 import marshal  # noqa: TID251  # to write what a hostile guest may send
 import struct
 import zoneinfo
@@ -294,7 +295,7 @@ def test_keys_made_to_collide_are_refused_before_the_dict_is_built(make: Callabl
     keys = [make(i) for i in range(1, 200)]
 
     for value in (dict.fromkeys(keys), set(keys), frozenset(keys)):
-        with pytest.raises(BadValue, match="keys with equal hashes"):
+        with pytest.raises(ValueTooLarge, match="^value, keys: value_bytes"):
             decode(encode(value, LIMITS), LIMITS)
     assert decode(encode(keys, LIMITS), LIMITS) == keys
 
@@ -304,12 +305,13 @@ def test_keys_made_to_collide_are_refused_before_the_dict_is_built(make: Callabl
     [
         [(x, y) for x in range(-50, 51) for y in range(-50, 51)],
         [(x, y, z) for x in range(-8, 9) for y in range(-8, 9) for z in range(-8, 9)],
-        [2**k for k in range(1000)],
+        [2**k for k in range(5000)],
+        [2**k - 1 for k in range(2000)],
         [2.0**k for k in range(-1074, 1024)],
         [Decimal(2) ** k for k in range(200)],
         list(range(-1000, 1000)),
     ],
-    ids=["grid", "space", "powers", "float powers", "Decimal powers", "integers"],
+    ids=["grid", "space", "powers", "one less", "float powers", "Decimal powers", "integers"],
 )
 def test_keys_of_ordinary_data_that_happen_to_collide_cross(keys: list[object]) -> None:
     for value in (dict.fromkeys(keys), set(keys), frozenset(keys)):
@@ -319,9 +321,26 @@ def test_keys_of_ordinary_data_that_happen_to_collide_cross(keys: list[object]) 
 @pytest.mark.guarantee("G22")
 def test_keys_that_collide_here_and_there_may_not_cost_more_together() -> None:
     """Many harmless ones do not buy one bucket that takes long."""
-    keys = [*range(1000), *(i * (2**61 - 1) for i in range(1, 400))]
-    with pytest.raises(BadValue, match="keys with equal hashes"):
+    keys = [*range(1000), *(i * (2**61 - 1) for i in range(1, 600))]
+    with pytest.raises(ValueTooLarge, match="^value, keys"):
         decode(encode(dict.fromkeys(keys), LIMITS), LIMITS)
+
+
+@pytest.mark.guarantee("G22")
+def test_many_containers_of_colliding_keys_cost_no_more_than_one() -> None:
+    value = [dict.fromkeys(i * (2**61 - 1) + n for i in range(1, 70)) for n in range(40)]
+    assert decode(encode(value[0], LIMITS), LIMITS) == value[0]
+    keys = [dict.fromkeys((n, i * (2**61 - 1)) for i in range(1, 400)) for n in range(3)]
+    with pytest.raises(ValueTooLarge, match="^value, keys"):
+        decode(encode([value, keys], LIMITS), LIMITS)
+
+
+@pytest.mark.guarantee("G22")
+def test_long_keys_that_differ_in_the_end_count_by_their_length() -> None:
+    """Each comparison goes through all of both."""
+    keys = [(*range(40), *signs) for signs in itertools.product((-1, -2), repeat=8)]
+    with pytest.raises(ValueTooLarge, match="^value, keys"):
+        decode(encode(set(keys), LIMITS), LIMITS)
 
 
 @pytest.mark.guarantee("G22")

@@ -49,6 +49,8 @@ class Calls:
         self._open: dict[int, asyncio.Future[Any]] = {}
         self.ended = False
         """A tool ended this cell."""
+        for method in (self._begin_call, self._end_call):
+            interrupts.protect(method)
         self._limits: dict[str, float] = {}
         """Limits that an exception of ours held in this cell, and what was asked for, at its highest."""
 
@@ -106,13 +108,21 @@ class Calls:
         self._output.flush()
         self._last_id += 1
         call_id = self._last_id
-        self._open[call_id] = future
+        self._begin_call(call_id, frames.frame(template % (call_id, len(arguments)), arguments), future)
         try:
-            self._call(frames.frame(template % (call_id, len(arguments)), arguments))
+            self._interrupts.checkpoint()
             return await future
         finally:
-            if self._open.pop(call_id, None) is not None:
-                self._call(frames.tool_cancel(call_id))
+            self._end_call(call_id)
+
+    def _begin_call(self, call_id: int, frame: bytes, future: asyncio.Future[Any]) -> None:
+        """The host and we know the same calls: an interrupt comes before this, or after."""
+        self._call(frame)
+        self._open[call_id] = future
+
+    def _end_call(self, call_id: int) -> None:
+        if self._open.pop(call_id, None) is not None:
+            self._call(frames.tool_cancel(call_id))
 
     def wait(self, timeout_s: float | None, *, any_result: bool) -> None:
         """Wait inside the host, with this stack alive."""

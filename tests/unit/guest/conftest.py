@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import concurrent.futures
+import gc
 import importlib
 import importlib.util
 import json
@@ -80,6 +81,11 @@ class FakeHost:
         self._ran = Ran(protocol.Result(**_EMPTY_RESULT))
         self._results = 0
 
+    @property
+    def open_calls(self) -> int:
+        """`.aio` calls whose results the guest has neither got nor given up. It gives up none that is not open."""
+        return len(self._ready)
+
     def tool(self, function: Callable[..., Any], *, seconds: float = 0.1, params: str = "") -> None:
         """Grant a tool. `params` is such as `item count=`; a trailing `=` means that there is a default."""
         name = function.__name__
@@ -143,6 +149,7 @@ class FakeHost:
                 value, ok, end = self.outcome(frame.name, parts[0])
                 self._ready.append((self.now + self.tools[frame.name].seconds, call_id, value, ok, end))
             case protocol.ToolCancel(id=call_id):
+                assert call_id in {one[1] for one in self._ready}, "cancel of a call that is not open"
                 self.cancelled.append(call_id)
                 self._ready = [one for one in self._ready if one[1] != call_id]
             case protocol.GuestLimit():
@@ -238,7 +245,7 @@ def bare_host(guest_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) 
     sys.modules["_host"] = module
     handler = signal.getsignal(signal.SIGINT)
     policy = _policy_function("get")()
-    trace, limit = sys.gettrace(), sys.getrecursionlimit()
+    trace, limit, threshold = sys.gettrace(), sys.getrecursionlimit(), gc.get_threshold()
     guest_package.install()
     host.entry = module.entry
     _use_fake_clock(host, monkeypatch)
@@ -248,6 +255,7 @@ def bare_host(guest_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) 
     _policy_function("set")(policy)
     sys.settrace(trace)
     sys.setrecursionlimit(limit)
+    gc.set_threshold(*threshold)
     sys.modules.clear()
     sys.modules.update(modules)
 

@@ -25,6 +25,7 @@ def box(host: FakeHost) -> FakeHost:
         FakeHost.run,
         FakeHost.outcome,
         _interrupt_at_wait,
+        _interrupt_at_start,
         _interrupt_at_output,
     ):
         guest.interrupts.protect(function)
@@ -33,6 +34,11 @@ def box(host: FakeHost) -> FakeHost:
 
 def _interrupt_at_wait(frame: protocol.FromWorker) -> None:
     if isinstance(frame, protocol.Wait):
+        _thread.interrupt_main()
+
+
+def _interrupt_at_start(frame: protocol.FromWorker) -> None:
+    if isinstance(frame, protocol.ToolStart):
         _thread.interrupt_main()
 
 
@@ -101,6 +107,31 @@ def test_the_interrupt_is_not_lost_while_output_is_sent(box: FakeHost, code: str
     assert (ran.error.type, ran.stdout.rstrip(), ran.result.interrupted) == ("KeyboardInterrupt", "a", True)
     box.on_frame = lambda _: None
     assert box.run("await nap(1, 6)").value == 6
+
+
+@pytest.mark.parametrize("when", ["before", "while", "after"])
+def test_host_and_guest_know_the_same_calls_whenever_the_interrupt_comes(
+    box: FakeHost, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    frames = sys.modules["_cloche.frames"]
+    make_frame = frames.frame
+
+    def torn(header: bytes, parts: bytes) -> bytes:
+        if b'"tool_start"' in header:
+            _thread.interrupt_main()
+        return bytes(make_frame(header, parts))
+
+    if when == "before":
+        monkeypatch.setattr(frames, "frame", torn)
+    box.on_frame = {"before": box.on_frame, "while": _interrupt_at_start, "after": _interrupt_at_wait}[when]
+    ran = box.run(
+        "async def ask(): return await get_price.aio('tea')\nawait asyncio.gather(*[ask() for _ in range(3)])"
+    )
+    assert (ran.error.type, ran.result.interrupted) == ("KeyboardInterrupt", True)
+    assert box.open_calls == 0
+    monkeypatch.undo()
+    box.on_frame = lambda _: None
+    assert box.run("await ask()").value == 3.5
 
 
 def test_an_interrupt_that_is_there_before_the_first_instruction_counts(box: FakeHost) -> None:
