@@ -7,7 +7,6 @@ is the case in which even that failed, and a frame that was built beforehand ans
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -30,8 +29,6 @@ else:
     from . import values
 
 _CELL_IS_OVER = b""
-_BYTES_PER_NEW_OBJECT = 8192
-"""Of the sandbox's memory: cycles of so many bytes for each object may fill it before they are collected."""
 
 
 class Guest:
@@ -81,7 +78,7 @@ class Guest:
     def _start(self, header: dict[str, Any], parts: list[memoryview]) -> None:
         """Become the sandbox of one tenant: its limits, its tools, its randomness."""
         self._max_tasks = header["tasks"]
-        _pace_collector(header.get("memory_bytes", 0))
+        self._runner.renew_namespace()
         limits = values.ValueLimits(header["value_bytes"], header["value_depth"], header["int_digits"])
         self.tools.limit(limits)
         if not frames.is_empty_list(parts[0]):
@@ -135,14 +132,6 @@ class Guest:
     def _send_lost(self) -> None:
         with contextlib.suppress(BaseException):  # nothing is left to say it with
             self._call(self._lost)
-
-
-def _pace_collector(memory_bytes: int) -> None:
-    """How many objects may be new before the collector looks. CPython 3.14 then goes through all that a global leads
-    to, so a list that grows at the top of a cell takes time with its square. 0: a rehearsal."""
-    objects = memory_bytes // _BYTES_PER_NEW_OBJECT
-    if objects > gc.get_threshold()[0]:
-        gc.set_threshold(objects, *gc.get_threshold()[1:])
 
 
 def install() -> None:

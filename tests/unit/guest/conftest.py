@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import concurrent.futures
-import gc
 import importlib
 import importlib.util
 import json
@@ -245,7 +244,7 @@ def bare_host(guest_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) 
     sys.modules["_host"] = module
     handler = signal.getsignal(signal.SIGINT)
     policy = _policy_function("get")()
-    trace, limit, threshold = sys.gettrace(), sys.getrecursionlimit(), gc.get_threshold()
+    trace, limit = sys.gettrace(), sys.getrecursionlimit()
     guest_package.install()
     host.entry = module.entry
     _use_fake_clock(host, monkeypatch)
@@ -255,7 +254,6 @@ def bare_host(guest_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) 
     _policy_function("set")(policy)
     sys.settrace(trace)
     sys.setrecursionlimit(limit)
-    gc.set_threshold(*threshold)
     sys.modules.clear()
     sys.modules.update(modules)
 

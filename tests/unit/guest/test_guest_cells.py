@@ -337,9 +337,9 @@ def test_a_result_that_the_host_refuses_is_sent_without_its_value(host: FakeHost
 def test_a_random_number_of_the_image_is_not_seen_twice(host: FakeHost) -> None:
     host.run("import random")
     host.start()
-    one = host.run("random.random()").value
+    one = host.run("import random\nrandom.random()").value
     host.start()
-    assert host.run("random.random()").value != one
+    assert host.run("import random\nrandom.random()").value != one
 
 
 def test_bytes_that_are_no_frame_end_in_a_result_and_not_in_an_exception(host: FakeHost) -> None:
