@@ -43,6 +43,7 @@ class BoundedThreads:
 
         Raises:
             RuntimeClosed: the runtime was closed.
+            PoolExhausted: the system gives no more threads.
         """
         future: futures.Future[object] = futures.Future()
         with self._gate:
@@ -52,11 +53,21 @@ class BoundedThreads:
             self._running += 1
         try:
             self._servers.submit(partial(self._work, future, call))
-        except BaseException:
-            with self._gate:
-                self._running -= 1
+        except BaseException as exc:
+            self._give_back(exc)
             raise
         return future
+
+    def _give_back(self, exc: BaseException) -> None:
+        """A place that got no thread: whoever was queued behind it would wait for nobody."""
+        with self._gate:
+            self._running -= 1
+            waiting = tuple(self._waiting) if not self._running else ()
+            if waiting:
+                self._waiting.clear()
+        for future, _ in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(exc)
 
     def _work(self, future: futures.Future[object], call: Call) -> None:
         while True:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 from .value_types import (
     BITS_PER_DIGIT,
+    BUILD_S,
     COMPARISONS_PER_ITEM,
     EXTENDED,
-    FEW_KEYS,
+    FREE_COMPARISONS,
     ITEM_COST,
     MARSHAL_DIGIT_BITS,
     BadValue,
@@ -30,6 +33,12 @@ _TEXT, _INT, _FLOAT, _BYTES, _LONG = b"uigsl"
 _LIST, _TUPLE, _SET, _DICT, _END = b"[(<{0"
 _OPENERS = frozenset(b"[(<>{")
 _LARGE = 16 * 1024
+_SALTED = frozenset({str, bytes})
+_NUMBERS = frozenset({int, float, bool, type(None)})
+_LONG_BUILD, _KEYS_AT_ONCE = 1024, 64
+"""A table of more keys is built so many at a time."""
+_cpu_s = time.perf_counter if sys.platform == "emscripten" else time.thread_time
+"""A guest has no such clock, and nobody to fear: what it decodes its host has written."""
 _BITS_AT_ONCE = 2048
 """Of two large integers that are compared, most differ at their first digits."""
 
@@ -69,7 +78,9 @@ def decode_counted(data: bytes | memoryview, limits: ValueLimits, root: str = "v
 class _Decoder:
     """Reads one value from the front; charges each part to the budget before it is built."""
 
-    __slots__ = ("at", "compared", "extended", "left", "limits", "raw", "root")
+    __slots__ = (
+        "at", "bits", "built_s", "compared", "decimals", "extended", "left", "limits", "raw", "root",
+    )  # fmt: skip
 
     def __init__(self, raw: bytes | memoryview, limits: ValueLimits, root: str) -> None:
         self.raw = raw
@@ -77,6 +88,9 @@ class _Decoder:
         self.limits = limits
         self.left = limits.size
         self.compared = 0
+        self.built_s = 0.0
+        self.decimals, self.bits = False, 0
+        """Whether there are any, and of the largest integer: to compare the two is quadratic in the latter."""
         self.root = root
         self.extended = raw[0] == EXTENDED
 
@@ -154,35 +168,63 @@ class _Decoder:
         """A dict of keys and items in turn."""
         if len(found) % 2:
             raise BadValue("dict with a key alone")
-        pairs = iter(found)
+        keys, items = found[::2], found[1::2]
         try:
-            if len(found) > 2 * FEW_KEYS:
-                self.charge_hashes(found[::2])
-            result = dict(zip(pairs, pairs, strict=False))
+            self.charge_keys(keys)
+            if len(keys) <= _LONG_BUILD:
+                result = dict(zip(keys, items, strict=True))
+            else:
+                result = {}
+                self.build(len(keys), lambda part: result.update(zip(keys[part], items[part], strict=True)))
         except TypeError:
             raise BadValue("dict with an unhashable key") from None
-        if 2 * len(result) != len(found):
+        if len(result) != len(keys):
             raise BadValue("dict with a key twice")
         return result
 
     def set_of(self, found: list[object], kind: type[set[object] | frozenset[object]]) -> object:
+        result = set[object]()
         try:
-            if len(found) > FEW_KEYS:
-                self.charge_hashes(found)
-            result = kind(found)
+            self.charge_keys(found)
+            if len(found) <= _LONG_BUILD:
+                result.update(found)
+            else:
+                self.build(len(found), lambda part: result.update(found[part]))
         except TypeError:
             raise BadValue("set with an unhashable item") from None
         if len(result) != len(found):
             raise BadValue("set with an item twice")
-        return result
+        return result if kind is set else kind(result)
 
-    def charge_hashes(self, keys: list[object]) -> None:
-        """Refuse what would take long to build, before it is."""
-        self.compared += _comparisons(keys)
-        allowed = COMPARISONS_PER_ITEM * ((self.limits.size - self.left) // ITEM_COST)
+    def charge_keys(self, keys: list[object]) -> None:
+        """Refuse keys that would have to be compared too often, before they are.
+
+        CPython salts the hash of str and bytes; those of numbers, and of what is made of them, anybody can make equal.
+        """
+        if _SALTED.issuperset(map(type, keys)):
+            return
+        weak = [key for key in keys if type(key) not in _SALTED]
+        hashes = list(map(hash, weak))
+        if len(set(hashes)) == len(hashes):
+            return
+        mixed = self.decimals and not _NUMBERS.issuperset(map(type, weak))
+        self.compared += _comparisons(weak, hashes) * (1 + (self.bits // 64) ** 2 if mixed else 1)
+        allowed = FREE_COMPARISONS + COMPARISONS_PER_ITEM * ((self.limits.size - self.left) // ITEM_COST)
         if self.compared > allowed:
-            used = self.compared // COMPARISONS_PER_ITEM * ITEM_COST
-            raise ValueTooLarge("value_bytes", max(used, self.limits.size + 1), self.limits.size, f"{self.root}, keys")
+            raise self.slow_keys(self.compared // COMPARISONS_PER_ITEM * ITEM_COST)
+
+    def build(self, count: int, add: Callable[[slice], object]) -> None:
+        """Add keys a few at a time, with a look at the clock: different hashes, too, can be made to meet in a table. So
+        no other thread waits for all of them."""
+        since = _cpu_s() - self.built_s
+        for start in range(0, count, _KEYS_AT_ONCE):
+            add(slice(start, start + _KEYS_AT_ONCE))
+            if _cpu_s() - since > BUILD_S:
+                raise self.slow_keys(0)
+        self.built_s = _cpu_s() - since
+
+    def slow_keys(self, used: int) -> ValueTooLarge:
+        return ValueTooLarge("value_bytes", max(used, self.limits.size + 1), self.limits.size, f"{self.root}, keys")
 
     def rare(self, tag: int) -> object:
         if tag in _SINGLETONS:
@@ -223,6 +265,7 @@ class _Decoder:
         value = int("".join([format(digit, "015b") for digit in reversed(digits)]), 2)
         if not self.limits.fits(value):
             raise ValueTooLarge("int_digits", int(bits / BITS_PER_DIGIT) + 1, self.limits.digits, self.root)
+        self.bits = max(self.bits, bits)
         return -value if count < 0 else value
 
     def tagged(self, build: Callable[[str], object]) -> object:
@@ -238,6 +281,7 @@ class _Decoder:
             raise BadValue("malformed date, time or decimal") from None
         if type(value) is Decimal:
             check_decimal(value, self.limits, self.root)
+            self.decimals = True
         return value
 
     def too_large(self, missing: int) -> ValueTooLarge:
@@ -249,27 +293,25 @@ class _Decoder:
         return self.too_large(size)
 
 
-def _comparisons(keys: list[object]) -> int:
-    """What a dict of these keys compares, at most: each with all of the same hash, as deep as they are.
-
-    CPython salts the hash of str and bytes; those of numbers, and of tuples of numbers, anybody can make equal.
-    """
-    weak = [key for key in keys if type(key) is not str and type(key) is not bytes]
-    alike = Counter(map(hash, weak))
-    if len(alike) == len(weak):
-        return 0
-    depths: dict[int, int] = {}
-    for key in weak:
-        number = hash(key)
+def _comparisons(keys: list[object], hashes: list[int]) -> int:
+    """What a dict of these keys compares, at most: each with all of the same hash, as deep as they are."""
+    alike = Counter(hashes)
+    costs: dict[int, int] = {}
+    for key, number in zip(keys, hashes, strict=True):
         if alike[number] > 1:
-            depths[number] = max(depths.get(number, 0), _depth(key))
-    return sum(alike[number] * (alike[number] - 1) // 2 * depth for number, depth in depths.items())
+            costs[number] = max(costs.get(number, 0), _cost(key))
+    return sum(alike[number] * (alike[number] - 1) // 2 * cost for number, cost in costs.items())
 
 
-def _depth(key: object) -> int:
-    """Parts that are looked at to tell it from an equal one."""
-    if type(key) is tuple or type(key) is frozenset:
-        return 1 + sum(map(_depth, key))  # pyright: ignore[reportUnknownArgumentType]
+def _cost(key: object) -> int:
+    """Parts that are compared to tell it from one that is alike. A Decimal beside integers is counted elsewhere."""
+    if type(key) is tuple:
+        return 1 + sum(map(_cost, key))  # pyright: ignore[reportUnknownArgumentType]
+    if type(key) is frozenset:
+        members: list[object] = list(key)
+        collide = len(set(map(hash, members))) < len(members)
+        looks = len(members) ** 2 if collide else len(members)  # each is held against each of its hash
+        return 1 + looks * max(map(_cost, members), default=0)
     return 1 + key.bit_length() // _BITS_AT_ONCE if type(key) is int else 1
 
 

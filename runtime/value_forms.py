@@ -54,6 +54,7 @@ _TEXTS = frozenset(
     }
 )
 """By name: whoever has such a value has imported its module, and nobody else should pay for that."""
+_MOMENTS = frozenset({dt.datetime, dt.time, dt.timedelta})
 _NUMPY = frozenset({("numpy", "generic"), ("numpy", "ndarray")})
 _ROWS = frozenset({range, type({}.keys()), type({}.values()), type({}.items())})
 _CONVERSIONS = ("to_dict", "to_dicts", "to_pylist", "tolist", "model_dump", "_asdict", "isoformat")
@@ -108,7 +109,7 @@ def plain_form(value: object, path: str, room: int) -> object:
         return list(value)  # type: ignore[call-overload]  # and items
     for plain, unwrap in _PLAIN:
         if issubclass(kind, plain):
-            if _is_finer(value):
+            if plain in _MOMENTS and _is_finer(value):
                 raise CrossError(f"{kind.__name__} with nanoseconds cannot cross; round it to microseconds", path)
             return unwrap(value)
     names = {(base.__module__, base.__qualname__) for base in kind.__mro__}
@@ -143,7 +144,10 @@ def _is_finer(value: object) -> bool:
 
 def _from_numpy(value: Any, path: str, room: int) -> object:
     """Numbers, texts and what else an array holds, as Python has them; an array as a list, of lists if it is one."""
-    _check_room(value.size, room, path)
+    parts = 1
+    for side in value.shape:  # without a single number in it, it may still be many lists
+        parts *= side or 1
+    _check_room(parts, room, path)
     plain: object = None if value.dtype.kind in "mM" else value.tolist()
     if plain is None or type(plain) is type(value):
         name = f"{type(value).__name__} of type {value.dtype}"

@@ -67,6 +67,12 @@ class Moment(dt.datetime):
     """As a library has its own."""
 
 
+class Attributes(dict[str, int]):
+    """Its items are its attributes, too: whoever asks for another gets a KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
 class Never(dt.datetime):
     """pandas' NaT is one of these, and equals nothing."""
 
@@ -113,6 +119,7 @@ class Bag(list[int]):
         (type("Span", (dt.timedelta,), {})(1, 2, 3), dt.timedelta(1, 2, 3)),
         (type("Money", (Decimal,), {})("1.50"), Decimal("1.50")),
         (Never(1, 1, 1), None),
+        (Attributes(nanosecond=5), {"nanosecond": 5}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -211,12 +218,13 @@ class DataType:
 
 
 class generic:  # it is looked up by this name
-    """What cloche knows of numpy: a name, a size, a type, and `tolist`. test_numpy.py has the real one."""
+    """What cloche knows of numpy: a name, a shape, a type, and `tolist`. test_numpy.py has the real one."""
 
     __module__ = "numpy"
 
     def __init__(self, plain: object, size: int = 1, kind: str = "i") -> None:
-        self.plain, self.size, self.dtype = plain, size, DataType(kind)
+        self.plain, self.dtype = plain, DataType(kind)
+        self.shape: tuple[int, ...] = (size,)
 
     def tolist(self) -> object:
         return self.plain
@@ -234,6 +242,10 @@ def test_numbers_and_arrays_of_numpy_cross_as_numbers_and_lists() -> None:
 def test_an_array_is_measured_before_it_is_written_out() -> None:
     with pytest.raises(ValueTooLarge, match="value_bytes"):
         encode(generic(None, size=10**9), LIMITS)
+    rows = generic(None)
+    rows.shape = (10**9, 0)
+    with pytest.raises(ValueTooLarge, match="value_bytes"):
+        encode(rows, LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["m", "M"])

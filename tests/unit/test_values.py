@@ -10,7 +10,7 @@ import itertools
 import marshal  # noqa: TID251  # to write what a hostile guest may send
 import struct
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import pytest
@@ -292,7 +292,7 @@ def test_nothing_that_marshal_could_build_beside_data_is_built(code: object) -> 
 )
 @pytest.mark.guarantee("G22")
 def test_keys_made_to_collide_are_refused_before_the_dict_is_built(make: Callable[[int], object]) -> None:
-    keys = [make(i) for i in range(1, 200)]
+    keys = [make(i) for i in range(1, 400)]
 
     for value in (dict.fromkeys(keys), set(keys), frozenset(keys)):
         with pytest.raises(ValueTooLarge, match="^value, keys: value_bytes"):
@@ -341,6 +341,56 @@ def test_long_keys_that_differ_in_the_end_count_by_their_length() -> None:
     keys = [(*range(40), *signs) for signs in itertools.product((-1, -2), repeat=8)]
     with pytest.raises(ValueTooLarge, match="^value, keys"):
         decode(encode(set(keys), LIMITS), LIMITS)
+
+
+def nested(sizes: list[int], last: int) -> frozenset[object]:
+    """Sets of sets, all of whose leaves have one hash; `last` tells two of them apart, and is looked at last."""
+    size, *inner = sizes
+    if not inner:
+        return frozenset(HASH * n + 7 for n in range(size - 1)) | {HASH * (size + last) + 7}
+    return frozenset(nested(inner, last * size + n) for n in range(size))
+
+
+HASH = 2**61 - 1
+
+
+@pytest.mark.guarantee("G22")
+@pytest.mark.parametrize("sizes", [[40, 40, 40], [32, 32, 32], [20, 20, 20, 4]])
+def test_sets_of_sets_are_refused_where_one_comparison_takes_long(sizes: list[int]) -> None:
+    limits = ValueLimits(depth=10)
+    with pytest.raises(ValueTooLarge, match="^value, keys"):
+        decode(encode([nested(sizes, 0), nested(sizes, 1)], limits), limits)
+
+
+@pytest.mark.guarantee("G22")
+def test_integers_that_decimals_are_held_against_are_refused() -> None:
+    """For that each is made a Decimal, which takes time with the square of its digits."""
+    numbers: list[object] = [10**4200 * HASH + 7 + n * HASH for n in range(20)]
+    numbers += [Decimal(7 + n * HASH) for n in range(1, 20)]
+    assert len(set(map(hash, numbers))) == 1
+    with pytest.raises(ValueTooLarge, match="^value, keys"):
+        decode(encode(dict.fromkeys(numbers), LIMITS), LIMITS)
+    few = [{10**4200: 1, -1: 3, -2: 4}, {Decimal(7): 2}, {frozenset([-1]): 1, 5: 2}, Decimal(-1)]
+    assert decode(encode(few, LIMITS), LIMITS) == few
+
+
+@pytest.mark.guarantee("G22")
+@pytest.mark.parametrize("make", [dict.fromkeys, set, frozenset])
+def test_a_large_table_is_built_under_a_clock(
+    make: Callable[[Iterable[int]], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys of different hashes can be made to meet in it, too: what it takes is what is held."""
+    value = make(range(5000))
+    assert decode(encode(value, LIMITS), LIMITS) == value
+    clock = itertools.count(step=0.01)
+    monkeypatch.setattr("cloche.runtime.value_decoder._cpu_s", lambda: next(clock))
+    with pytest.raises(ValueTooLarge, match="^value, keys"):
+        decode(encode(value, LIMITS), LIMITS)
+    few = [make(range(1000)) for _ in range(20)]
+    assert decode(encode(few, LIMITS), LIMITS) == few
+    several = [make(range(1500)) for _ in range(4)]
+    with pytest.raises(ValueTooLarge, match="^value, keys"):
+        decode(encode(several, LIMITS), LIMITS)
 
 
 @pytest.mark.guarantee("G22")
