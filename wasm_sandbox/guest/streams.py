@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 _CHUNK_BYTES = 16 * 1024
-_FRAME_BYTES = 1024 * 1024
+_FRAME_BYTES = 256 * 1024
+"""Of what was written. Three times that goes out if none of it is UTF-8, and fits the smallest `Limits.frame_bytes`."""
 _QUIET_S = 0.02
 """A line is sent at once when the last one left longer ago than this."""
 _LINES_PER_LOOK = 8

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cloche.runtime import protocol
+from cloche.runtime.framing import MAX_HEADER_BYTES
+from cloche.runtime.limits import FRAME_ROOM_BYTES, Limits
 
 from .conftest import FakeHost, Ran
 
@@ -56,6 +60,19 @@ def test_one_huge_write_is_sent_in_frames_of_bounded_size(host: FakeHost) -> Non
     sizes = [frame.attachments[0] for frame in ran.frames if isinstance(frame, protocol.Output)]
     assert ran.stdout == "é" * 2_000_000
     assert max(sizes) <= 1 << 20
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["print('x' * (3 << 20))", "import sys\nn = sys.stdout.buffer.write(b'\\xff' * 3_000_000)"],
+    ids=["text", "not UTF-8"],
+)
+def test_no_frame_of_output_is_longer_than_the_smallest_limit_on_frames(host: FakeHost, code: str) -> None:
+    longest = Limits(frame_bytes=1 << 20, value_bytes=1 << 16, artifact_bytes=1 << 16).frame_bytes
+    ran = host.run(code, output_bytes=16 << 20)
+    sizes = [frame.attachments[0] for frame in ran.frames if isinstance(frame, protocol.Output)]
+    assert len(ran.stdout) >= 3_000_000
+    assert max(sizes) + FRAME_ROOM_BYTES - MAX_HEADER_BYTES <= longest  # its header is short
 
 
 def test_with_no_room_at_all_the_host_still_learns_that_there_was_output(host: FakeHost) -> None:
