@@ -13,7 +13,7 @@ _CUT = "..."
 _repr = repr
 _type_of: Callable[[object], type] = type
 _SCALARS = frozenset((int, float, complex, bool, type(None)))
-_LONGEST_INT_BITS = 14_000  # about the 4300 digits that CPython agrees to print
+_LONGEST_INT_BITS = 14_286  # of 4301 digits: CPython agrees to print 4300, if it was not told otherwise
 
 
 class _Full(Exception):
@@ -41,7 +41,12 @@ def bounded_repr(value: Any, limit: int) -> str:
 
 def _integer(value: int) -> str:
     bits = value.bit_length()
-    return _repr(value) if bits < _LONGEST_INT_BITS else f"<int of {bits} bits>"
+    if bits < _LONGEST_INT_BITS:
+        try:
+            return _repr(value)
+        except ValueError:  # more digits than `sys.get_int_max_str_digits()`
+            pass
+    return f"<int of {bits} bits>"
 
 
 class _Writer:

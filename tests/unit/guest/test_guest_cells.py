@@ -104,6 +104,23 @@ def test_a_huge_integer_is_named_by_its_size(host: FakeHost) -> None:
     assert "int_digits" in ran.result.value_error
 
 
+@pytest.mark.parametrize("code", ["10 ** 4299", "10 ** 4300 - 1", "-(10 ** 4250)"])
+def test_an_integer_that_crosses_is_shown_in_full(host: FakeHost, code: str) -> None:
+    ran = host.run(code)
+    assert ran.value == eval(code)
+    assert ran.result.value_repr == str(ran.value)
+    assert host.run(f"[{code}]").result.value_repr == f"[{ran.value}]"
+
+
+def test_an_integer_with_more_digits_than_python_prints_is_named_by_its_size(host: FakeHost) -> None:
+    assert host.run("10 ** 4300").result.value_repr == "<int of 14285 bits>"
+    code = "import sys\ndefault = sys.get_int_max_str_digits()\nsys.set_int_max_str_digits(640)\n10 ** 1000"
+    try:
+        assert host.run(code).result.value_repr == "<int of 3322 bits>"
+    finally:
+        host.run("sys.set_int_max_str_digits(default)")
+
+
 def test_a_repr_that_raises_does_not_fail_the_cell(host: FakeHost) -> None:
     ran = host.run("class A:\n    def __repr__(self): raise SystemExit(1)\nA()")
     assert ran.result.error is None
