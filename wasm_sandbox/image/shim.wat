@@ -4,7 +4,7 @@
 ;; It owns RESERVED bytes from __heap_base on (boot.py moves the start of the heap behind them):
 ;;      +0  a pointer and a length, results of PyBytes_AsStringAndSize
 ;;      +8  the interrupt flag: the host writes a signal number, CPython's signal check takes it
-;;     +16  the buffer: 64 KiB for messages of the host and its replies
+;;     +16  the buffer: 64 KiB for messages of the host and its replies, each copied out of it at once; scratch of $save
 ;;  +65552  text of the OSError for a refused call, written by boot.py
 ;;  +65600  the allocator's state:  +0 heads of the free lists  +260 next fresh block  +520 last fresh block (65 words each)
 ;;          +1024 one byte per 16 KiB of address space: the size class of the pool there, 0 for memory of dlmalloc
@@ -15,6 +15,7 @@
  (type $t1 (func (param i32) (result i32)))
  (type $t0 (func (result i32)))
  (type $signal_handler (func (param i32)))
+ (type $at_offset (func (param i32 i32 i32 i64) (result i32)))
  (import "main" "memory" (memory 0))
  (import "main" "__indirect_function_table" (table $table 0 funcref))
  (import "main" "__heap_base" (global $base i32))
@@ -33,12 +34,20 @@
  (import "main" "realloc" (func $realloc (type $t2)))
  (import "main" "calloc" (func $calloc (type $t2)))
  (import "main" "memalign" (func $memalign (type $t2)))
+ (import "main" "memcmp" (func $memcmp (type $t3)))
+ (import "main" "fcntl" (func $fcntl (type $t3)))
+ (import "main" "dup" (func $dup (type $t1)))
+ (import "main" "close" (func $close (type $t1)))
+ (import "main" "pread" (func $pread (type $at_offset)))
+ (import "main" "pwrite" (func $pwrite (type $at_offset)))
+ (import "main" "__errno_location" (func $errno (type $t0)))
  (import "host" "call" (func $host_call (type $t2)))
  (import "host" "fetch" (func $host_fetch (param i32)))
 
  (global (export "__mut_scratch") i32 (global.get $base))
  (global $entry (mut i32) (i32.const 0))
  (global $reply (mut i32) (i32.const 0))
+ (global $mapped (mut i32) (i32.const 0))
 
  ;; ---- imports of the main module that never leave wasm
  (func (export "_Py_CheckEmscriptenSignals_Helper") (result i32) (local $signal i32)
@@ -127,6 +136,119 @@
  (func (export "shim_reply") (result i32)
   (if (i32.eqz (global.get $reply)) (then (return (i32.const 0))))
   (call $bytes_data (global.get $reply)))
+
+ ;; ---- mapped files: a mapping is a copy. One that is shared and writable is written back by msync and munmap
+ ;; Only bytes that were changed in it are, so a second mapping of the same bytes and writes to the file keep theirs, and
+ ;; one that was only read changes nothing. Behind such a copy, in the same block, which the C library frees:
+ ;;   +0 the next one  +4 the copy  +8 its length  +12 a descriptor of its own  +16 bytes that the file had
+ ;;   +24 offset in the file  +32 the bytes as they were
+ (func $failed (result i32) (i32.sub (i32.const 0) (i32.load (call $errno))))
+
+ (func (export "_mmap_js") (param $n i32) (param $prot i32) (param $flags i32) (param $fd i32) (param $at i64)
+  (param $owned i32) (param $result i32) (result i32)
+  (local $mode i32) (local $keeps i32) (local $room i32) (local $p i32) (local $got i32) (local $count i32) (local $map i32)
+  (local.set $mode (call $fcntl (local.get $fd) (i32.const 3) (i32.const 0)))
+  (if (i32.lt_s (local.get $mode) (i32.const 0)) (then (return (call $failed))))
+  (local.set $mode (i32.and (local.get $mode) (i32.const 3)))
+  ;; PROT_WRITE and MAP_SHARED. EACCES unless the file was opened for that
+  (local.set $keeps (i32.and (i32.and (i32.shr_u (local.get $prot) (i32.const 1)) (local.get $flags)) (i32.const 1)))
+  (if (select (i32.ne (local.get $mode) (i32.const 2)) (i32.eq (local.get $mode) (i32.const 1)) (local.get $keeps))
+   (then (return (i32.const -2))))
+  (if (i32.gt_u (local.get $n) (i32.const 0x3fff0000)) (then (return (i32.const -48))))  ;; ENOMEM, as below
+  (local.set $room (i32.and (i32.add (local.get $n) (i32.const 15)) (i32.const -16)))
+  (local.set $count (select (i32.add (i32.shl (local.get $room) (i32.const 1)) (i32.const 32)) (local.get $room)
+   (local.get $keeps)))
+  (local.set $p (call $memalign (i32.const 65536) (local.get $count)))
+  (if (i32.eqz (local.get $p)) (then
+   (if (i32.eqz (call $reclaim)) (then (return (i32.const -48))))
+   (local.set $p (call $memalign (i32.const 65536) (local.get $count)))
+   (if (i32.eqz (local.get $p)) (then (return (i32.const -48))))))
+  (memory.fill (local.get $p) (i32.const 0) (local.get $room))
+  (block $read (loop $more
+   (br_if $read (i32.eq (local.get $got) (local.get $n)))
+   (local.set $count (call $pread (local.get $fd) (i32.add (local.get $p) (local.get $got))
+    (i32.sub (local.get $n) (local.get $got)) (i64.add (local.get $at) (i64.extend_i32_u (local.get $got)))))
+   (if (i32.lt_s (local.get $count) (i32.const 0)) (then (call $free (local.get $p)) (return (call $failed))))
+   (br_if $read (i32.eqz (local.get $count)))
+   (local.set $got (i32.add (local.get $got) (local.get $count)))
+   (br $more)))
+  (if (local.get $keeps) (then
+   (local.set $fd (call $dup (local.get $fd)))
+   (if (i32.lt_s (local.get $fd) (i32.const 0)) (then (call $free (local.get $p)) (return (call $failed))))
+   (local.set $map (i32.add (local.get $p) (local.get $room)))
+   (i32.store (local.get $map) (global.get $mapped))
+   (i32.store offset=4 (local.get $map) (local.get $p))
+   (i32.store offset=8 (local.get $map) (local.get $n))
+   (i32.store offset=12 (local.get $map) (local.get $fd))
+   (i32.store offset=16 (local.get $map) (local.get $got))
+   (i64.store offset=24 (local.get $map) (local.get $at))
+   (memory.copy (i32.add (local.get $map) (i32.const 32)) (local.get $p) (local.get $got))
+   (global.set $mapped (local.get $map))))
+  (i32.store (local.get $owned) (i32.const 1))
+  (i32.store (local.get $result) (local.get $p))
+  (i32.const 0))
+
+ ;; Write back what was changed, and see what others wrote there. A piece at a time, through the buffer.
+ (func $save (param $map i32) (result i32) (local $p i32) (local $was i32) (local $at i64) (local $left i32)
+  (local $n i32) (local $got i32) (local $i i32)
+  (local.set $p (i32.load offset=4 (local.get $map)))
+  (local.set $was (i32.add (local.get $map) (i32.const 32)))
+  (local.set $at (i64.load offset=24 (local.get $map)))
+  (local.set $left (i32.load offset=16 (local.get $map)))
+  (block $done (loop $pieces
+   (br_if $done (i32.eqz (local.get $left)))
+   (local.set $n (select (i32.const 65536) (local.get $left) (i32.gt_u (local.get $left) (i32.const 65536))))
+   (if (call $memcmp (local.get $p) (local.get $was) (local.get $n)) (then
+    (local.set $got (call $pread (i32.load offset=12 (local.get $map)) (i32.add (global.get $base) (i32.const 16))
+     (local.get $n) (local.get $at)))
+    (if (i32.lt_s (local.get $got) (i32.const 0)) (then (return (call $failed))))
+    (local.set $i (i32.const 0))
+    (block $merged (loop $bytes
+     (br_if $merged (i32.eq (local.get $i) (local.get $got)))
+     (if (i32.ne (i32.load8_u (i32.add (local.get $p) (local.get $i)))
+       (i32.load8_u (i32.add (local.get $was) (local.get $i))))
+      (then (i32.store8 offset=16 (i32.add (global.get $base) (local.get $i))
+       (i32.load8_u (i32.add (local.get $p) (local.get $i))))))
+     (local.set $i (i32.add (local.get $i) (i32.const 1)))
+     (br $bytes)))
+    (if (i32.lt_s (call $pwrite (i32.load offset=12 (local.get $map)) (i32.add (global.get $base) (i32.const 16))
+      (local.get $got) (local.get $at)) (i32.const 0)) (then (return (call $failed))))
+    (memory.copy (local.get $p) (i32.add (global.get $base) (i32.const 16)) (local.get $got))
+    (memory.copy (local.get $was) (i32.add (global.get $base) (i32.const 16)) (local.get $got))))
+   (local.set $p (i32.add (local.get $p) (local.get $n)))
+   (local.set $was (i32.add (local.get $was) (local.get $n)))
+   (local.set $at (i64.add (local.get $at) (i64.extend_i32_u (local.get $n))))
+   (local.set $left (i32.sub (local.get $left) (local.get $n)))
+   (br $pieces)))
+  (i32.const 0))
+
+ ;; The whole mapping that the address lies in, whatever part of it was asked for.
+ (func (export "_msync_js") (param $at i32) (param i32 i32 i32 i32 i64) (result i32) (local $map i32)
+  (local.set $map (global.get $mapped))
+  (block $none (loop $maps
+   (br_if $none (i32.eqz (local.get $map)))
+   (if (i32.lt_u (i32.sub (local.get $at) (i32.load offset=4 (local.get $map))) (i32.load offset=8 (local.get $map)))
+    (then (return (call $save (local.get $map)))))
+   (local.set $map (i32.load (local.get $map)))
+   (br $maps)))
+  (i32.const 0))
+
+ (func (export "_munmap_js") (param $at i32) (param i32 i32 i32 i32 i64) (result i32) (local $map i32) (local $link i32)
+  (local $error i32)
+  (local.set $map (global.get $mapped))
+  (block $none (loop $maps
+   (br_if $none (i32.eqz (local.get $map)))
+   (if (i32.eq (local.get $at) (i32.load offset=4 (local.get $map))) (then
+    (if (local.get $link)
+     (then (i32.store (local.get $link) (i32.load (local.get $map))))
+     (else (global.set $mapped (i32.load (local.get $map)))))
+    (local.set $error (call $save (local.get $map)))
+    (drop (call $close (i32.load offset=12 (local.get $map))))
+    (return (local.get $error))))
+   (local.set $link (local.get $map))
+   (local.set $map (i32.load (local.get $map)))
+   (br $maps)))
+  (i32.const 0))
 
  ;; ---- the small-object allocator: 64 size classes of 8 bytes, pools of 16 KiB, LIFO free lists; larger ones are dlmalloc's
  ;; A pool leaves dlmalloc its 8 bytes of bookkeeping: so the next one can follow at once, and no gap of a pool's size.

@@ -8,7 +8,7 @@ from .. import errno
 from ..filesystem import FsError
 from ..filesystem.descriptors import MAX_DESCRIPTORS, O_APPEND, O_NONBLOCK
 from ..memory import MemoryFault
-from .contract import Box, Import, refusal, signed, syscall, wasi
+from .contract import Box, Import, constant, signed, syscall, wasi
 from .stat import DIRENT_BYTES, pack_dirent, pack_fdstat, write_stat, write_statfs
 
 MAX_PIECES = 1024
@@ -251,7 +251,11 @@ IMPORTS: dict[str, Import] = {
     "__syscall_poll": syscall(
         poll, "benign", "answers at once without waiting: every open descriptor is ready; 256 at most"
     ),
-    "_mmap_js": refusal(errno.ENODEV, "files cannot be mapped; anonymous mappings never come here"),
-    "_munmap_js": refusal(errno.EINVAL, "no mapping exists"),
-    "_msync_js": refusal(errno.EINVAL, "no mapping exists"),
+    "_mmap_js": constant(
+        -errno.ENODEV, "real", "a copy of the file, read through `fd_pread`; answered in the shim, without one ENODEV"
+    ),
+    "_munmap_js": constant(
+        -errno.EINVAL, "real", "what changed goes back through `fd_pwrite`; answered in the shim, without one EINVAL"
+    ),
+    "_msync_js": constant(-errno.EINVAL, "real", "as munmap; answered in the shim, without one EINVAL"),
 }
