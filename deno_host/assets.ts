@@ -18,8 +18,9 @@ export interface Boot {
   /** Pages of the linear memory at the start, and at most. */
   readonly pages: number;
   readonly max_pages: number;
-  /** Address of the interrupt flag, and size of the shim's buffer. */
+  /** Addresses of the interrupt flag and of the runner's byte (raw_output.ts), and size of the shim's buffer. */
   readonly interrupt: number;
+  readonly output_state: number;
   readonly buffer_bytes: number;
   /** Where the guest looks for the archive. */
   readonly stdlib_path: string;
@@ -44,6 +45,7 @@ const BOOT: Readonly<Record<string, Readonly<Record<string, Schema>>>> = {
     pages: NUMBER,
     max_pages: NUMBER,
     interrupt: NUMBER,
+    output_state: NUMBER,
     buffer_bytes: NUMBER,
     stdlib_path: { kind: "text", longest: 4096 },
     segments: { kind: "array", of: NUMBER },

@@ -38,7 +38,14 @@ export type Imports = Record<string, Record<string, unknown>>;
 export interface Pyodide {
   registerJsModule(name: string, module: object): void;
   setInterruptBuffer(buffer: object): void;
+  setStdout(options: RawStream): void;
+  setStderr(options: RawStream): void;
   runPython(code: string): unknown;
+}
+
+/** Who takes what is written to a descriptor; the number of bytes that were taken. */
+export interface RawStream {
+  readonly write: (data: Uint8Array) => number;
 }
 
 /** The running interpreter. */

@@ -7,6 +7,7 @@
 
 import { utf8ByteString } from "./bytes.ts";
 import { Errno, type ErrnoNumber, FsError } from "./errno.ts";
+import type { Output } from "./fs_descriptors.ts";
 import type { QuotaLimit } from "./fs_nodes.ts";
 import type { FileInfo } from "./fs_system.ts";
 import { PATH_MAX } from "./fs_tree.ts";
@@ -23,6 +24,9 @@ interface Found {
 
 /** All files of one sandbox. What is there when it is made belongs to the image. */
 export class FfiFiles {
+  /** See `OutputSource`. */
+  output: Output = () => {};
+  outputLeft = 0;
   readonly quota = { refused: new Map<QuotaLimit, number>() };
   /** Rises with every change; a marker for `changedUnder`. */
   generation = 0;
@@ -86,6 +90,14 @@ export class FfiFiles {
     return this.#plain(start, folder)
       .filter(({ node, came }) => Math.max(came, this.#written.get(node) ?? 0) > since)
       .map(({ path, node }) => ({ path, size: this.#size(node) }));
+  }
+
+  /** What reached raw stdout (1) or stderr (2): as in `fs_system.ts`. */
+  rawOutput(stream: 1 | 2, data: Uint8Array): number {
+    const passed = data.slice(0, this.outputLeft);
+    this.outputLeft -= passed.length;
+    if (passed.length > 0) this.output(stream, passed);
+    return data.length;
   }
 
   // --- walking

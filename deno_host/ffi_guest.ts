@@ -33,6 +33,8 @@ const BRIDGE = "_cloche_bridge";
 export class FfiGuest implements Idling {
   /** The most bytes that the guest asked for and did not get; its owner sets it back. */
   memoryRefused = 0;
+  /** See `OutputOwner`. Its runner's byte is nowhere that this side sees: what it has unsent may come after. */
+  outputState = 0;
   /** Answers the guest's `_host.call`. May throw Refused. */
   hostCall: (message: Uint8Array) => Uint8Array = () => {
     throw new Refused();

@@ -50,6 +50,8 @@ async function makeHost(assets: FfiAssets, inbox: Inbox, flags: SharedArrayBuffe
   guest.open(booted, assets.prelude, signal);
   replaceConsole((stream, text) => guest.print(stream, text));
   const files = new FfiFiles(booted.module.FS);
+  booted.pyodide.setStdout({ write: (data) => files.rawOutput(1, data) });
+  booted.pyodide.setStderr({ write: (data) => files.rawOutput(2, data) });
   const channel = channelOf(inbox);
   // Pyodide asks the machine for clocks and random numbers; the seed of `start` has no one to go to.
   const relay = new GuestHost(guest, new World(new Uint8Array(32), CLOCKS), files, channel);

@@ -27,8 +27,6 @@ export interface FileSystemSetup {
   readonly clock: () => bigint;
   /** Source of `/dev/urandom`. */
   readonly random: (size: number) => Uint8Array;
-  /** Takes raw output of descriptors 1 and 2 that did not go through the guest's runner. */
-  readonly output?: fd.Output;
 }
 
 /** A plain file that the host is told of. */
@@ -44,7 +42,10 @@ export class FileSystem {
   readonly openFiles: fd.Descriptors;
   umask = 0o022;
   cwd: DirectoryNode;
-  #outputLeft = RAW_OUTPUT_BYTES;
+  /** Takes raw output of descriptors 1 and 2, which did not go through the guest's runner. */
+  output: fd.Output = () => {};
+  /** Bytes of raw output that are still passed on; the owner sets it anew for each cell. The rest is dropped. */
+  outputLeft = RAW_OUTPUT_BYTES;
 
   constructor(private readonly setup: FileSystemSetup) {
     this.quota = new Quota(setup.maxFiles, setup.maxBytes);
@@ -129,11 +130,11 @@ export class FileSystem {
     this.tree.resize(node, fd.toSize(size));
   }
 
-  /** Pass on what reached raw stdout (1) or stderr (2), as far as its cap goes. */
+  /** Pass on what reached raw stdout (1) or stderr (2), as far as `outputLeft` goes. */
   rawOutput(stream: 1 | 2, data: Uint8Array): void {
-    const passed = data.subarray(0, this.#outputLeft);
-    this.#outputLeft -= passed.length;
-    if (passed.length > 0) this.setup.output?.(stream, passed);
+    const passed = data.subarray(0, this.outputLeft);
+    this.outputLeft -= passed.length;
+    if (passed.length > 0) this.output(stream, passed);
   }
 
   // --- for the host: paths are text

@@ -17,8 +17,8 @@ function system(maxFiles = 10, maxBytes = 1000) {
     maxBytes,
     clock: () => ++now,
     random: (size) => new Uint8Array(size).fill(7),
-    output: (stream, data) => output.push(`${stream}:${text(data)}`),
   });
+  files.output = (stream, data) => output.push(`${stream}:${text(data)}`);
   return { files, output };
 }
 

@@ -27,6 +27,8 @@ export interface GuestSetup {
   readonly memoryBytes: number;
   /** Size of the shim's buffer, for messages and replies. */
   readonly bufferBytes: number;
+  /** Address of the byte that tells whether the guest's runner has unsent output. */
+  readonly outputStateAt: number;
   /** Ends the process. */
   readonly die: (error: unknown) => never;
 }
@@ -53,6 +55,7 @@ export class Guest implements Box {
   readonly #shim: Shim;
   readonly #buffer: number;
   readonly #bufferBytes: number;
+  readonly #outputStateAt: number;
   readonly #die: (error: unknown) => never;
 
   constructor(setup: GuestSetup) {
@@ -62,6 +65,7 @@ export class Guest implements Box {
     this.memoryLimit = setup.memoryBytes;
     this.#die = setup.die;
     this.#bufferBytes = setup.bufferBytes;
+    this.#outputStateAt = setup.outputStateAt;
     const bridge = {
       call: (message: number, length: number) => this.#call(message, length),
       fetch: (target: number) => this.#fetch(target),
@@ -88,6 +92,15 @@ export class Guest implements Box {
   /** Another cap than the one at creation: a warm worker learns its tenant's later. */
   limitMemory(memoryBytes: number): void {
     this.memoryLimit = memoryBytes;
+  }
+
+  /** See `OutputOwner`. */
+  get outputState(): number {
+    return this.memory.read(this.#outputStateAt, 1)[0] ?? 0;
+  }
+
+  set outputState(state: number) {
+    this.memory.write(this.#outputStateAt, new Uint8Array([state]));
   }
 
   growMemory(newBytes: number): boolean {

@@ -5,13 +5,14 @@
 
 import { PREFIX_BYTES } from "./framing.ts";
 
-const ONE_WAY = ["output", "tool_start", "tool_cancel", "guest_limit"] as const;
+const ONE_WAY = ["tool_start", "tool_cancel", "guest_limit"] as const;
 const encoder = new TextEncoder();
 
-/** The types of a guest's frames; those that the host does not answer are one. */
-export type Kind = "tool_call" | "result" | "wait" | "one_way";
+/** The types of a guest's frames; others that the host does not answer are one. */
+export type Kind = "output" | "tool_call" | "result" | "wait" | "one_way";
 
 const STARTS: readonly (readonly [Kind, Uint8Array])[] = [
+  ["output", start("output")],
   ["tool_call", start("tool_call")],
   ["result", start("result")],
   ["wait", start("wait")],

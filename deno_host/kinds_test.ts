@@ -6,7 +6,7 @@ import { kindOf } from "./kinds.ts";
 Deno.test("each type of a guest's frame has its kind", () => {
   const kinds = ["output", "tool_start", "tool_cancel", "guest_limit", "result", "tool_call", "wait"]
     .map((type) => kindOf(buildFrame({ type, attachments: [] })));
-  assertEquals(kinds, ["one_way", "one_way", "one_way", "one_way", "result", "tool_call", "wait"]);
+  assertEquals(kinds, ["output", "one_way", "one_way", "one_way", "result", "tool_call", "wait"]);
 });
 
 Deno.test("what only a worker or its host may say, or nobody, is no guest's frame", () => {

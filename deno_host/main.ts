@@ -53,8 +53,10 @@ function makeHost({ boot, module, memory, stdlib }: Assets, inbox: Inbox): Guest
     clock: () => world.timeNs(),
     random: (size) => world.random(size),
   });
-  const bufferBytes = boot.buffer_bytes;
-  const guest = new Guest({ module, memory, world, files, memoryBytes: WARM_MEMORY_BYTES, bufferBytes, die });
+  const guest = new Guest({
+    ...{ module, memory, world, files, memoryBytes: WARM_MEMORY_BYTES, die },
+    ...{ bufferBytes: boot.buffer_bytes, outputStateAt: boot.output_state },
+  });
   return new GuestHost(guest, world, files, channelOf(inbox));
 }
 

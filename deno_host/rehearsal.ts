@@ -33,6 +33,7 @@ export function rehearseHost(stop: () => boolean): boolean {
   const guest: Interpreter = {
     memory: { size: 0 },
     memoryRefused: 0,
+    outputState: 0,
     limitMemory: () => {},
     hostCall: () => output,
     enter: () => {

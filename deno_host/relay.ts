@@ -22,6 +22,7 @@ import {
   type RunCell,
   type Start,
 } from "./protocol.gen.ts";
+import { type OutputOwner, type OutputSource, RawOutput } from "./raw_output.ts";
 import { parseToWorker, unreachable } from "./records.ts";
 import type { World } from "./world.ts";
 
@@ -36,13 +37,15 @@ const NOTHING = new Uint8Array(0);
 const UNREADABLE = buildFrame({ attachments: [] });
 
 /** The interpreter as the relay uses it: the default one, or the full Pyodide (ffi_guest.ts). */
-export interface Interpreter extends Pick<Guest, "enter" | "hostCall" | "limitMemory" | "memoryRefused"> {
+export interface Interpreter extends Pick<Guest, "enter" | "hostCall" | "limitMemory" | "memoryRefused">, OutputOwner {
   readonly memory: { readonly size: number };
 }
 
 /** Its files. */
 export interface Files
-  extends Pick<FileSystem, "changedUnder" | "generation" | "limit" | "listFiles" | "readFile" | "writeFile"> {
+  extends
+    Pick<FileSystem, "changedUnder" | "generation" | "limit" | "listFiles" | "readFile" | "writeFile">,
+    OutputSource {
   readonly quota: Pick<FileSystem["quota"], "refused">;
 }
 
@@ -67,6 +70,7 @@ export class GuestHost {
   #private = false;
   /** The result and what was said after it, while nothing else is. */
   #held: Uint8Array[] = [];
+  readonly #raw: RawOutput;
 
   constructor(
     private readonly guest: Interpreter,
@@ -75,6 +79,7 @@ export class GuestHost {
     private readonly channel: Channel,
   ) {
     guest.hostCall = (message) => this.#hostCall(message);
+    this.#raw = new RawOutput(files, guest, () => world.monotonicMs(), (frame) => this.#send(frame));
   }
 
   /** Serve one request and send the frame that ends it. Throws HostError when it is none. */
@@ -151,9 +156,11 @@ export class GuestHost {
     const marker = this.files.generation;
     this.files.quota.refused.clear();
     this.guest.memoryRefused = 0;
+    this.#raw.begin(request.output_bytes);
     const started = this.channel.cpuS();
     let idle = this.guest.enter(frame);
     while (idle.length > 0) idle = this.guest.enter(yield this.#question(idle));
+    this.#raw.end();
     const cpuS = Math.max(this.channel.cpuS() - started, 0);
     this.#tellRefused();
     const { found, parts, dropped } = this.#artifacts(marker, request.artifacts, request.artifact_bytes);
@@ -245,9 +252,11 @@ export class GuestHost {
     if (kind !== undefined && this.#private) return NOTHING;
     if (kind === undefined || !this.#open) throw new Refused();
     this.#sendHeld();
+    if (this.#raw.waiting && !(this.#raw.behind && kind === "output")) this.#raw.send();
     if (kind === "tool_call" || kind === "wait") return this.channel.ask(message);
     if (kind === "result" && message.length <= HELD_BYTES) this.#held.push(message);
     else this.channel.send(message);
+    if (this.#raw.waiting) this.#raw.follow();
     return NOTHING;
   }
 
@@ -255,6 +264,7 @@ export class GuestHost {
   #question(idle: Uint8Array): Uint8Array {
     if (kindOf(idle) !== "wait") throw new Trapped("the guest's entry function returned something that is no `wait`");
     this.#sendHeld();
+    this.#raw.send();
     return idle;
   }
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .filesystem import FileSystem
     from .world import World
 
-INTERRUPT_AT, BUFFER_AT = 8, 16
+INTERRUPT_AT, OUTPUT_STATE_AT, BUFFER_AT = 8, 12, 16
 """Places in the shim's area; shim.wat documents it."""
 
 
@@ -37,6 +37,8 @@ class Exports:
     scratch: str = "__mut_scratch"
     interrupt_offset: int = INTERRUPT_AT
     """Of the interrupt flag, from the scratch area's start."""
+    output_state_offset: int = OUTPUT_STATE_AT
+    """Of the byte that tells whether the runner has unsent output (raw_output.py)."""
     buffer_offset: int = BUFFER_AT
     """Of the shim's buffer. `buffer` gives a larger one for a message that does not fit."""
 

@@ -87,6 +87,8 @@ class Instance:
         self.memory = GuestMemory(lib.wasmtime_memory_data(self._context, byref(self._memory)), size)
         self._scratch = self._global(engine.exports.scratch)
         self._flag = self.memory.base + self._scratch + engine.exports.interrupt_offset if self._scratch else 0
+        self.output_state = self._scratch + engine.exports.output_state_offset if self._scratch else 0
+        """Address of the byte that tells whether the runner has unsent output; 0 where there is none."""
         self.buffer = self._scratch + engine.exports.buffer_offset if self._scratch else 0
         """Address of the shim's own buffer, for messages and replies of up to SCRATCH_BYTES."""
 

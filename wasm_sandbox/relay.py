@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 from .filesystem import FileSystem, FsError
 from .host_calls import Refused
 from .instance import Instance, Trapped
+from .raw_output import RawOutput
 from .world import World
 
 Send = Callable[[bytes], None]
@@ -30,6 +31,7 @@ _scan = cast("Callable[[str, int], tuple[Any, int]]", json.JSONDecoder().scan_on
 _ONE_WAY = tuple(
     f'{{"type":"{kind}"'.encode() for kind in ("output", "tool_start", "tool_cancel", "guest_limit", "result")
 )
+_OUTPUT = b'{"type":"output"'
 _QUESTIONS = tuple(f'{{"type":"{kind}"'.encode() for kind in ("tool_call", "wait"))
 
 
@@ -58,6 +60,7 @@ class GuestHost:
         self._files = files
         self._send: Send | None = None
         self._ask: Ask | None = None
+        self._raw = RawOutput(files, instance.memory, instance.output_state, self._pass_on)
         instance.host_call = self._host_call
         self._handlers: dict[str, Callable[[dict[str, Any], list[memoryview], bytes], None]] = {
             "start": self._start,
@@ -133,10 +136,12 @@ class GuestHost:
         marker = self._files.generation
         self._files.quota.refused.clear()
         self.instance.memory_refused = 0
+        self._raw.begin(header["output_bytes"])
         started = time.thread_time()
         idle = self.instance.enter(frame)
         while idle:
             idle = self.instance.enter(self._question(idle))
+        self._raw.end()
         cpu_s = time.thread_time() - started
         self._tell_refused()
         if self._files.generation == marker:
@@ -221,10 +226,15 @@ class GuestHost:
         """A message of the guest: a frame of one of its own types, passed on as it is."""
         if self._send is None or self._ask is None or not _is_one_frame(message):
             raise Refused
+        raw = self._raw
+        if raw.waiting and not (raw.behind and message.startswith(_OUTPUT, _PREFIX.size)):
+            raw.send()
         if message.startswith(_QUESTIONS, _PREFIX.size):
             return self._ask(message)
         if message.startswith(_ONE_WAY, _PREFIX.size):
             self._send(message)
+            if raw.waiting:
+                raw.follow()
             return b""
         raise Refused
 
@@ -232,11 +242,16 @@ class GuestHost:
         """Pass on what an idle guest waits for. It may only wait: anything else is a broken guest."""
         if self._ask is None or not _is_one_frame(idle) or not idle.startswith(_QUESTIONS[1], _PREFIX.size):
             raise Trapped("the guest's entry function returned something that is no `wait`")
+        if self._raw.waiting:
+            self._raw.send()
         return self._ask(idle)
 
-    def _emit(self, header: dict[str, Any], parts: tuple[bytes, ...] = ()) -> None:
+    def _pass_on(self, frame: bytes) -> None:
         if self._send is not None:
-            self._send(build_frame(header, parts))
+            self._send(frame)
+
+    def _emit(self, header: dict[str, Any], parts: tuple[bytes, ...] = ()) -> None:
+        self._pass_on(build_frame(header, parts))
 
 
 def _is_one_frame(message: bytes) -> bool:
@@ -276,4 +291,4 @@ def _unasked(_frame: bytes) -> bytes:
 
 _READY = build_frame({"type": "ready", "attachments": []})
 _UNREADABLE = build_frame({"attachments": []})
-_REHEARSED_CELL: dict[str, Any] = {"id": 0, "cpu_s": 60, "artifacts": 0, "artifact_bytes": 0}
+_REHEARSED_CELL: dict[str, Any] = {"id": 0, "cpu_s": 60, "output_bytes": 0, "artifacts": 0, "artifact_bytes": 0}

@@ -264,6 +264,13 @@ def test_recursion_ends_in_a_python_error_or_with_the_worker_and_never_hangs(box
     assert error.type == "RecursionError"
 
 
+def test_what_is_written_to_a_descriptor_is_output(box: Sandbox) -> None:
+    cell = box.run("import os\nn = os.write(1, b'one\\n')\nn = os.write(2, b'two')\nprint('three')")
+    assert (cell.stdout, cell.stderr) == ("one\nthree\n", "two")
+    cell = box.run("n = os.write(1, b'x' * 2_000_000)")
+    assert (cell.output_cut, len(cell.stdout) > 1_000_000) == (True, True)
+
+
 @pytest.mark.exhaustive
 def test_the_async_face_takes_the_options_too() -> None:
     async def main() -> object:

@@ -83,6 +83,7 @@ def test_the_boot_frame_lists_its_parts_in_the_order_of_their_use(assets: DenoAs
         "pages": 2,
         "max_pages": MAX_PAGES,
         "interrupt": 72,
+        "output_state": 76,
         "buffer_bytes": 65536,
         "stdlib_path": "/lib/python314.zip",
         "segments": [8, 70_000],

@@ -139,6 +139,7 @@ def install() -> None:
     rehearse_for_image(Guest)
     host = import_module("_host")
     guest = Guest(host.call)
+    guest.output.state = getattr(host, "output_state", guest.output.state)
     sys.modules["tools"] = guest.tools.module
     guest.patch()
     guest.interrupts.install()

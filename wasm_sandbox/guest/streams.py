@@ -3,6 +3,9 @@
 Rule: what was printed is sent before the guest waits for anything. In between, a finished line goes out at once when
 the last one left some time ago, and lines that follow each other closely share a frame. Past the cell's cap nothing is
 sent or kept, so a flood costs little; the bytes just past it do go out, for the host to see that there was more.
+
+What is written to descriptors 1 and 2 does not come here. One byte of memory keeps it in its place: here it is said
+that something waits, there that something was written after it, which then waits for the next frame (raw_output.py).
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ _LINES_PER_LOOK = 8
 """Reading the clock is a host call, so a flood looks at it once in this many lines."""
 _OVER_BYTES = 8
 """Sent past the cap: more than any one character."""
+_NOTHING, _WAITS, _OVERTAKEN = 0, 1, 2
+"""States of the byte: nothing is unsent here; something is; and something was written to a descriptor after that."""
 _ERRORS = "backslashreplace"
 _monotonic = time.monotonic
 _decode_utf8 = codecs.utf_8_decode
@@ -42,6 +47,8 @@ class Output:
         self._call = call
         self._interrupts = interrupts
         self._buffer = bytearray()
+        self.state: bytearray | memoryview = bytearray(1)
+        """Where there is a host that looks at it: a byte that both share."""
         self._stream = b"stdout"
         self._room = 0
         self._lines = self._look_after = 1
@@ -53,6 +60,7 @@ class Output:
     def begin(self, limit_bytes: int) -> None:
         """Start a cell: give `sys.stdout` and `sys.stderr` back, whatever the last cell did with them."""
         self._buffer.clear()
+        self.state[0] = _NOTHING
         self._room = limit_bytes
         self._lines = self._look_after = 1
         self._sent_at = -1e9
@@ -66,12 +74,16 @@ class Output:
         """Take bytes of one stream; send them now or later."""
         count = len(data)
         if self._room >= 0:
+            if self.state[0] == _OVERTAKEN:
+                self._send(final=True)
             if stream is not self._stream:
                 self._send(final=True)
                 self._stream = stream
             self._buffer += data
             if len(self._buffer) >= _CHUNK_BYTES or (b"\n" in data and self._line_is_due()):
                 self._send(final=False)
+            elif count:
+                self.state[0] = _WAITS
         if self._interrupts.pending:
             self._interrupts.checkpoint()
         return count  # no call behind that check: CPython looks for signals at its end, and here would only note one
@@ -110,10 +122,13 @@ class Output:
                 data = text.encode("utf-8")
             del self._buffer[:used]
             if not data:
-                return
+                break
+            if not self._buffer or self._room < 0:
+                self.state[0] = _NOTHING  # before the call: what overtook this is sent behind it
             self._call(_output_frame(self._stream, data))
         if self._room < 0:
             self._buffer.clear()
+        self.state[0] = _WAITS if self._buffer else _NOTHING
 
     def _new_stream(self, name: str) -> io.TextIOWrapper:
         raw = _Bytes(self, name.encode())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...runtime.errors import ImageError
-from ..engine import BUFFER_AT, Engine
+from ..engine import BUFFER_AT, OUTPUT_STATE_AT, Engine
 from ..filesystem import FileSystem
 from ..host_calls import SCRATCH_BYTES
 from ..instance import Trapped
@@ -36,6 +36,8 @@ GUARDED_STACK_BYTES = 2 << 20
 native one behind it grows up to 21 times as fast (comparing nested lists) and ends the instance at WASM_STACK_BYTES.
 """
 _METH_O = 8
+_WRITABLE = 0x200
+"""PyBUF_WRITE."""
 _DOMAIN_MEM, _DOMAIN_OBJ = 1, 2
 _MEMORY_BYTES = 1 << 30
 _OUTPUT_BYTES = 1 << 20
@@ -189,7 +191,7 @@ class Interpreter:
             raise ImageError("the interpreter does not take a limit of its stack")
 
     def _install_bridge(self) -> None:
-        """The built-in module `_host` with `call` and `set_entry`."""
+        """The built-in module `_host` with `call`, `set_entry` and `output_state`, one byte that the host can read."""
         functions = {"call": "shim_call", "set_entry": "shim_set_entry"}
         rows = [
             struct.pack("<4I", self._text(name), self._linked.slot(function), _METH_O, 0)
@@ -197,6 +199,9 @@ class Interpreter:
         ]
         module = self._call("PyImport_AddModule", self._text("_host"))
         if not module or self._call("PyModule_AddFunctions", module, self._new(b"".join(rows) + bytes(16))):
+            raise ImageError(f"the bridge cannot be installed{self._said()}")
+        state = self._call("PyMemoryView_FromMemory", self._base + OUTPUT_STATE_AT, 1, _WRITABLE)
+        if not state or self._call("PyModule_AddObjectRef", module, self._text("output_state"), state):
             raise ImageError(f"the bridge cannot be installed{self._said()}")
 
     # --- small things -------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from .wasm import Section, WasmError
 MAX_PAGES = 65535
 """Of the linear memory: the most that 32-bit pointers reach."""
 _MEMORY_NAME = ("env", "memory")
+_OUTPUT_STATE_AFTER = 4
+"""Where the runner's byte is, from the interrupt flag; shim.wat documents it."""
 _SHARED_WITH_MAXIMUM = 3
 _ACTIVE, _LEFT_OUT = 0, (wasm.MEMORIES, wasm.DATA, wasm.DATA_COUNT)
 
@@ -38,6 +40,7 @@ class DenoAssets:
     """Address and content of each part of the memory that is not zero."""
     pages: int
     interrupt: int
+    output_state: int
     buffer_bytes: int
 
     def boot_frame(self, reader: bytes, memory_bytes: int | None = None) -> Iterator[bytes | memoryview]:
@@ -57,6 +60,7 @@ class DenoAssets:
                 "pages": self.pages,
                 "max_pages": most,
                 "interrupt": self.interrupt,
+                "output_state": self.output_state,
                 "buffer_bytes": self.buffer_bytes,
                 "stdlib_path": STDLIB_PATH,
                 "segments": [at for at, _ in self.segments],
@@ -87,6 +91,7 @@ def deno_assets(image: Image) -> DenoAssets:
         segments,
         manifest.memory_pages,
         manifest.interrupt,
+        manifest.interrupt + _OUTPUT_STATE_AFTER,
         manifest.buffer_bytes,
     )
 

@@ -20,6 +20,7 @@ BOOT_EXPORTS = (
     "__wasm_call_ctors", "emscripten_stack_init", "emscripten_stack_get_end", "emscripten_stack_get_base",
     "emscripten_get_sbrk_ptr", "PyThreadState_Get", "PyUnstable_ThreadState_SetStackProtection",
     "malloc", "free", "PyMem_SetAllocator", "PyRun_SimpleString", "PyImport_AddModule", "PyModule_AddFunctions",
+    "PyMemoryView_FromMemory", "PyModule_AddObjectRef",
     "PyInitConfig_Create", "PyInitConfig_Free", "PyInitConfig_SetInt", "PyInitConfig_SetStr", "PyInitConfig_SetStrList",
     "PyInitConfig_GetError", "Py_InitializeFromInitConfig",
 )  # fmt: skip

@@ -4,6 +4,7 @@
 ;; It owns RESERVED bytes from __heap_base on (boot.py moves the start of the heap behind them):
 ;;      +0  a pointer and a length, results of PyBytes_AsStringAndSize
 ;;      +8  the interrupt flag: the host writes a signal number, CPython's signal check takes it
+;;     +12  the state of output: whether the runner has something unsent (streams.py, raw_output.py)
 ;;     +16  the buffer: 64 KiB for messages of the host and its replies, each copied out of it at once; scratch of $save
 ;;  +65552  text of the OSError for a refused call, written by boot.py
 ;;  +65600  the allocator's state:  +0 heads of the free lists  +260 next fresh block  +520 last fresh block (65 words each)

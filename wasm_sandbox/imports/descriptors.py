@@ -225,7 +225,7 @@ IMPORTS: dict[str, Import] = {
     "fd_read": wasi(fd_read, "real", f"{_BOUNDED}; stdin is at its end"),
     "fd_pread": wasi(fd_pread, "real", _BOUNDED),
     "fd_write": wasi(
-        fd_write, "real", f"{_BOUNDED}; the quota counts; stdout and stderr are capped and handed to the owner"
+        fd_write, "real", f"{_BOUNDED}; the quota counts; stdout and stderr are output of the cell, capped"
     ),
     "fd_pwrite": wasi(fd_pwrite, "real", f"{_BOUNDED}; the quota counts"),
     "fd_close": wasi(fd_close, "real", "the sandbox's own descriptor table, 256 at most"),
