@@ -169,12 +169,12 @@ class _Decoder:
         if len(found) % 2:
             raise BadValue("dict with a key alone")
         keys, items = found[::2], found[1::2]
+        result: dict[object, object] = {}
         try:
             self.charge_keys(keys)
             if len(keys) <= _LONG_BUILD:
                 result = dict(zip(keys, items, strict=True))
             else:
-                result = {}
                 self.build(len(keys), lambda part: result.update(zip(keys[part], items[part], strict=True)))
         except TypeError:
             raise BadValue("dict with an unhashable key") from None

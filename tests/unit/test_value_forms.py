@@ -70,7 +70,8 @@ class Moment(dt.datetime):
 class Attributes(dict[str, int]):
     """Its items are its attributes, too: whoever asks for another gets a KeyError."""
 
-    __getattr__ = dict.__getitem__
+    def __getattr__(self, name: str) -> int:
+        return self[name]
 
 
 class Never(dt.datetime):
