@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from .calls import Calls
@@ -78,6 +79,14 @@ class CellLoop(asyncio.BaseEventLoop):
             super().run_forever()
         finally:
             interrupts.armed = before
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """No timer at NaN, which is never due: it would come up first for ever, and no other one after it."""
+        if when != when:
+            raise ValueError("the time of a timer is NaN (not a number)")
+        return super().call_at(when, callback, *args, context=context)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:  # type: ignore[override]
         if self._tasks_since_census >= self._max_tasks:

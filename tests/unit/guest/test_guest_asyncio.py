@@ -230,3 +230,19 @@ gc.enable()
 found
 """
     assert box.run(code).value == ["Task exception was never retrieved"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "asyncio.get_running_loop().call_later(float('nan'), print)",
+        "asyncio.get_running_loop().call_at(float('nan'), print)",
+        "async with asyncio.timeout(float('nan')): pass",
+    ],
+)
+def test_a_timer_at_nan_is_refused_and_holds_up_no_other(host: FakeHost, code: str) -> None:
+    ran = host.run(
+        f"import asyncio\ntry:\n    {code}\nexcept ValueError as exc:\n    said = str(exc)\n"
+        "else:\n    raise RuntimeError('it was taken')\nawait asyncio.sleep(0.02)\nsaid"
+    )
+    assert (ran.result.error, "NaN" in ran.value) == (None, True)
