@@ -42,7 +42,8 @@ else:
 __all__ = ["AsyncRunner", "CellCalls", "ToolThreads"]
 
 MAX_UNDELIVERED = 16_384
-"""Refused `.aio` calls that may wait for the guest to ask. An honest guest has no more calls than tasks."""
+"""Outcomes of `.aio` calls that may wait for the guest to ask when one more is refused; more where `Limits.tasks` is
+more, since each task of an honest guest may have one."""
 MAX_WAKE_RESULTS = 256
 """Results in one `wake` frame; the guest waits again for the rest."""
 OPEN_VALUES = 4
@@ -74,6 +75,7 @@ class CellCalls:
         on_event = self._observer.on_event
         self._teller = None if on_event is None else EventTeller(on_event, context)
         self._last_id = -1
+        self._max_undelivered = max(MAX_UNDELIVERED, limits.tasks)
         self._failures = FailureLog(_log)
         self.hits: dict[str, LimitHit] = {}
         self.count = 0
@@ -120,7 +122,7 @@ class CellCalls:
             tool, arguments, cost = self._admit(name, payload)
             self._check_open(cost)
         except Refused as refused:
-            if len(flight.ready) >= MAX_UNDELIVERED:
+            if len(flight.ready) >= self._max_undelivered:
                 raise ProtocolError("tool calls without end and nobody waits for them") from None
             flight.ready[call_id] = outcome = failure(refused)
             self._tell_refused(call_id, name, outcome, since)

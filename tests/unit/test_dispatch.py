@@ -288,6 +288,15 @@ def test_refusals_that_nobody_waits_for_end_in_a_protocol_error(calls_of: Make) 
         calls.start(MAX_UNDELIVERED, "x", sent())
 
 
+def test_as_many_refusals_may_wait_as_the_guest_may_have_tasks(calls_of: Make) -> None:
+    calls = calls_of(tool_calls=0, tasks=MAX_UNDELIVERED + 5)
+    for call_id in range(MAX_UNDELIVERED + 5):
+        calls.start(call_id, "x", sent())
+
+    with pytest.raises(ProtocolError):
+        calls.start(MAX_UNDELIVERED + 5, "x", sent())
+
+
 def test_many_outcomes_come_in_frames_of_bounded_size(calls_of: Make) -> None:
     calls = calls_of(tool_calls=0)
     ids = [start(calls, "x") for _ in range(1000)]
