@@ -93,6 +93,14 @@ TOO_DEEP = {
     "nested lists shown": "a = []\nfor _ in range(150_000): a = [a]\nrepr(a)",
     "nested JSON read": "import json\njson.loads('[' * 500_000)",
     "nested lists pickled": "import pickle\na = []\nfor _ in range(150_000): a = [a]\npickle.dumps(a)",
+    "a Python function with the limit lifted": (
+        "import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return f(n + 1)\nf(0)"
+    ),
+    "frames that are held, with the limit lifted": (
+        "import sys\nsys.setrecursionlimit(10**9)\n"
+        "def f():\n    try: return f()\n    except RecursionError: return sys._getframe()\n"
+        "f()\nraise RecursionError"
+    ),
     "a comparison in C with the limit lifted": (
         "import sys\nsys.setrecursionlimit(10**8)\ndef f(): return max([1], key=lambda _: f())\nf()"
     ),

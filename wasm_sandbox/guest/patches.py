@@ -14,13 +14,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NoReturn
+from operator import index as _index
+from typing import Any, NoReturn, SupportsIndex
 
 from .calls import Calls, ToolError
 from .loop import CellLoop
 
 _monotonic = time.monotonic
 _LONGEST_SLEEP_S = 1e9
+MOST_RECURSION = 250_000
+"""Frames of Python on top of one another. They take no native stack, but freeing the chain that a traceback or
+`sys._getframe` leaves does, where CPython's guard does not see it: from 325 000 links on it ended the sandbox."""
 _NO_THREADS = "this sandbox has no threads: call the function directly; `await tool.aio(...)` runs tools concurrently"
 _NO_INPUT = (
     "input() has nobody to ask: a cell has no stdin. Ask for data with a tool, or pass it as an input of the cell"
@@ -34,6 +38,7 @@ def install(calls: Calls, current_loop: Callable[[], CellLoop], new_loop: Callab
     builtins.help = _sitebuiltins._Helper()  # pyright: ignore[reportPrivateUsage]
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # `site`, which is not run, has these three
     builtins.ToolError = ToolError  # type: ignore[attr-defined]  # cells use it without an import
+    sys.setrecursionlimit = _limit_recursion(sys.setrecursionlimit)
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # type: ignore[misc]
     threading.Thread.start = _no_thread  # type: ignore[method-assign]
     ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign, assignment]
@@ -54,6 +59,14 @@ def _sleep(calls: Calls) -> Callable[[float], None]:
             left = end - _monotonic()
 
     return sleep
+
+
+def _limit_recursion(set_limit: Callable[[int], None]) -> Callable[[SupportsIndex], None]:
+    def setrecursionlimit(limit: SupportsIndex, /) -> None:
+        """Set the maximum depth of the Python interpreter stack to n; a higher n than 250 000 means that."""
+        set_limit(min(_index(limit), MOST_RECURSION))
+
+    return setrecursionlimit
 
 
 def _input(prompt: object = "", /) -> NoReturn:

@@ -284,7 +284,7 @@ def _policy_function(verb: str) -> Any:
 _PATCHED: dict[Any, tuple[str, ...]] = {
     time: ("sleep",),
     builtins: ("input", "print", "open", "repr", "help", "exit", "quit"),
-    sys: ("stdin", "__stdin__", "stdout", "__stdout__", "stderr", "__stderr__"),
+    sys: ("stdin", "__stdin__", "stdout", "__stdout__", "stderr", "__stderr__", "setrecursionlimit"),
     threading.Thread: ("start",),
     concurrent.futures.ThreadPoolExecutor: ("submit",),
     json: ("loads", "dumps", "JSONDecoder", "encoder"),
