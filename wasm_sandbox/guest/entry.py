@@ -1,7 +1,7 @@
 """The guest's entry function: `start`, then cells, each with any number of wakes.
 
 Rule: no exception leaves `entry`. What can go wrong below was turned into a `result` frame there; what is caught here
-is the case in which even that failed, and a frame that was built beforehand answers for the cell.
+is the case in which even that failed, and a frame that was built beforehand answers for the cell, if nothing else has.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ else:
     from . import values
 
 _CELL_IS_OVER = b""
+_LOST = "the cell's result was lost: the sandbox's own Python failed, which may have been out of memory or stack"
 
 
 class Guest:
@@ -40,16 +41,19 @@ class Guest:
         self.output = Output(call, self.interrupts)
         self.calls = Calls(call, self.output, self.interrupts)
         self.tools = ToolBox(self.calls)
+        self.answered = False
+        """The result of the cell is sent."""
         self._max_tasks = 1000
         self._loop: CellLoop | None = None
         self._runner = Runner(self)
         self._cell: Generator[bytes, None, None] | None = None
         for method in CellLoop.uninterrupted():
             self.interrupts.protect(method)
-        self._lost = _result_of("SystemError", "the cell's result was lost: the sandbox ran out of memory or stack")
+        self._lost = _result_of("SystemError", _LOST)
 
     def entry(self, message: bytes) -> bytes:
         """One frame of the host in; `b""` or a `wait` frame out. `noop` only warms up."""
+        self.answered = False
         try:
             cell = frames.common_cell(message)
             if cell is not None:
@@ -70,9 +74,7 @@ class Guest:
                 rehearse_for_lease(Guest, header.get("number", 0))
                 self.interrupts.install()
         except BaseException:  # the guest runner: nothing may leave, see above
-            self._cell = None
-            self._send_lost()
-            self.interrupts.forget()
+            self._give_up()
         return _CELL_IS_OVER
 
     def _start(self, header: dict[str, Any], parts: list[memoryview]) -> None:
@@ -114,6 +116,7 @@ class Guest:
         except (OSError, MemoryError):
             outcome.value, outcome.value_error = None, outcome.value_error or "value: too large to send"
             self._call(frames.result(outcome))
+        self.answered = True
 
     def patch(self) -> None:
         """Patch the standard library for this guest."""
@@ -129,9 +132,14 @@ class Guest:
             self.interrupts.forget()
             return _CELL_IS_OVER
 
-    def _send_lost(self) -> None:
-        with contextlib.suppress(BaseException):  # nothing is left to say it with
-            self._call(self._lost)
+    def _give_up(self) -> None:
+        """End the cell with what was built beforehand, unless its result is out: the end of a cell, too, takes memory
+        after that."""
+        self._cell = None
+        if not self.answered:
+            with contextlib.suppress(BaseException):  # nothing is left to say it with
+                self._call(self._lost)
+        self.interrupts.forget()
 
 
 def install() -> None:

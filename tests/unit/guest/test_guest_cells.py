@@ -379,6 +379,21 @@ def test_a_rehearsal_says_nothing_and_leaves_nothing(host: FakeHost, number: int
     assert (ran.value, ran.result.interrupted) == (names, False)
 
 
+def test_what_fails_after_the_result_makes_no_second_one(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest: Any = host.entry.__self__  # type: ignore[attr-defined]
+    forget, left = guest.interrupts.forget, [MemoryError()]
+
+    def fail_once() -> None:
+        if left:
+            raise left.pop()
+        forget()
+
+    monkeypatch.setattr(guest.interrupts, "forget", fail_once)
+    assert host.run("1 + 1").value == 2  # `run` looks that there is one result
+    assert not left
+    assert host.run("2 + 2").value == 4
+
+
 @pytest.mark.parametrize("limit", [10**6, 2**31, 10**30])
 def test_any_recursion_limit_is_taken_and_means_at_most_what_is_safe(host: FakeHost, limit: int) -> None:
     code = (
