@@ -7,12 +7,13 @@
 
 import type { Booted, Imports } from "./ffi_boot.ts";
 import type { Idling } from "./ffi_idle.ts";
-import { Refused, Trapped } from "./guest.ts";
+import { NoRoom, Refused, Trapped } from "./guest.ts";
 import { HostGone } from "./ring.ts";
 
 /** What the prelude (`wasm_sandbox/image/guest_ffi.py`) hands over. */
 interface Entrances {
-  readonly enter: (message: Uint8Array) => Uint8Array;
+  /** undefined: no memory for the message. */
+  readonly enter: (message: Uint8Array) => Uint8Array | undefined;
   readonly print: (stream: string, text: string) => void;
   /** Whether its event loop has something to run. */
   readonly ready: () => boolean;
@@ -81,13 +82,16 @@ export class FfiGuest implements Idling {
     this.#cap.maxHeap = Math.floor(memoryBytes / 65536) * 65536;
   }
 
-  /** Call the guest's entry function with a message; its answer. Ends the process when the guest is lost. */
+  /** Call the guest's entry function with a message; its answer. Throws NoRoom; ends the process when the guest is
+   * lost. */
   enter(message: Uint8Array): Uint8Array {
     try {
       const answer: unknown = this.#entrances?.enter(message);
       if (answer instanceof Uint8Array) return new Uint8Array(answer);
+      if (answer === undefined) throw new NoRoom("no memory left in the sandbox for a message of the host");
       throw new Trapped("the guest's entry function failed");
     } catch (error) {
+      if (error instanceof NoRoom) throw error;
       return this.die(asTrap(error));
     }
   }

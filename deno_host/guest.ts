@@ -14,6 +14,9 @@ import type { World } from "./world.ts";
 /** The guest is lost: it trapped, exited or overran its stack. */
 export class Trapped extends Error {}
 
+/** The guest had no memory for a message, or its entry function failed. A shorter one may still get in. */
+export class NoRoom extends Trapped {}
+
 /** The host does not take this message; the guest gets OSError. */
 export class Refused extends Error {}
 
@@ -75,16 +78,18 @@ export class Guest implements Box {
     this.#buffer = this.#shim.shim_buffer(0) >>> 0;
   }
 
-  /** Call the guest's entry function with a message; its answer. Ends the process when the guest is lost. */
+  /** Call the guest's entry function with a message; its answer. Throws NoRoom; ends the process when the guest is
+   * lost. */
   enter(message: Uint8Array): Uint8Array {
     try {
       const at = this.#place(message.length);
       this.memory.write(at, message);
       const answered = this.#shim.shim_enter(at, message.length);
       if (answered === 0) return new Uint8Array(0);
-      if (answered === -1) throw new Trapped("the guest's entry function failed");
+      if (answered === -1) throw new NoRoom("the guest's entry function failed");
       return this.memory.read(this.#shim.shim_reply() >>> 0, answered >>> 0);
     } catch (error) {
+      if (error instanceof NoRoom) throw error;
       return this.#die(asTrap(error));
     }
   }
@@ -123,7 +128,7 @@ export class Guest implements Box {
   #place(length: number): number {
     if (length <= this.#bufferBytes) return this.#buffer;
     const at = this.#shim.shim_buffer(length) >>> 0;
-    if (at === 0) throw new Trapped("no memory left in the sandbox for a message of the host");
+    if (at === 0) throw new NoRoom("no memory left in the sandbox for a message of the host");
     return at;
   }
 

@@ -9,7 +9,7 @@ import { concat } from "./bytes.ts";
 import { FsError } from "./errno.ts";
 import { asciiJson, buildFrame, splitAttachments, splitFrame } from "./framing.ts";
 import type { FileSystem } from "./fs_system.ts";
-import { type Guest, Refused, Trapped } from "./guest.ts";
+import { type Guest, NoRoom, Refused, Trapped } from "./guest.ts";
 import { HostError } from "./host_error.ts";
 import { kindOf } from "./kinds.ts";
 import {
@@ -158,8 +158,8 @@ export class GuestHost {
     this.guest.memoryRefused = 0;
     this.#raw.begin(request.output_bytes);
     const started = this.channel.cpuS();
-    let idle = this.guest.enter(frame);
-    while (idle.length > 0) idle = this.guest.enter(yield this.#question(idle));
+    let idle = this.#enter(frame);
+    while (idle.length > 0) idle = this.#enter(yield this.#question(idle));
     this.#raw.end();
     const cpuS = Math.max(this.channel.cpuS() - started, 0);
     this.#tellRefused();
@@ -174,6 +174,18 @@ export class GuestHost {
       attachments: parts.map((part) => part.length),
     };
     this.#end(done, parts);
+  }
+
+  /** Give a frame to the guest; if it has no memory for it, only what the header says: a sandbox that is full has a
+   * MemoryError there, like any other. */
+  #enter(frame: Uint8Array): Uint8Array {
+    try {
+      return this.guest.enter(frame);
+    } catch (error) {
+      if (!(error instanceof NoRoom)) throw error;
+      const { header } = splitFrame(frame);
+      return this.guest.enter(buildFrame({ ...parseToWorker(header), attachments: [] }));
+    }
   }
 
   #fileRequest(action: () => Uint8Array | void): void {

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "./assert_test.ts";
 import { concat } from "./bytes.ts";
 import { buildFrame, splitFrame } from "./framing.ts";
 import { FileSystem } from "./fs_system.ts";
-import { Refused, Trapped } from "./guest.ts";
+import { NoRoom, Refused, Trapped } from "./guest.ts";
 import { GuestHost, type Interpreter } from "./relay.ts";
 import { World } from "./world.ts";
 
@@ -174,4 +174,24 @@ Deno.test("raw output is capped, and more than can be held does not wait", () =>
   });
   assertEquals(said.length, Math.ceil(5e6 / (256 * 1024)) + 2);
   assertEquals(said.at(-2), "tool_call:");
+});
+
+Deno.test("a frame that finds no memory comes again as its header", () => {
+  const entered: Uint8Array[] = [];
+  const guest: Interpreter = {
+    memory: { size: 0 },
+    memoryRefused: 0,
+    limitMemory: () => {},
+    hostCall: () => OUTPUT,
+    enter: (frame: Uint8Array) => {
+      entered.push(frame);
+      if (entered.length === 1) throw new NoRoom();
+      return new Uint8Array(0);
+    },
+  };
+  const channel = { send: () => {}, ask: () => OUTPUT, finish: () => {}, cpuS: () => 0 };
+  relayOf(guest, channel).handle(CELL);
+  const { header, area } = splitFrame(entered[1]!);
+  assertEquals(JSON.parse(header), { ...JSON.parse(splitFrame(CELL).header), attachments: [] });
+  assertEquals(area.length, 0);
 });

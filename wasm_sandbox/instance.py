@@ -39,6 +39,10 @@ class Trapped(Exception):
         self.exit_code = exit_code
 
 
+class NoRoom(Trapped):
+    """The guest had no memory for a message, or its entry function failed. A shorter one may still get in."""
+
+
 class GuestExit(Exception):
     """The guest called `exit`, `abort` or failed an assertion; raised by host imports."""
 
@@ -98,20 +102,20 @@ class Instance:
         """Call the guest's entry function with a message; its answer.
 
         Raises:
+            NoRoom: the message did not get in.
             Trapped: the instance is lost.
         """
         names = self.engine.exports
         length = len(message)
         at = self.buffer if length <= SCRATCH_BYTES else self.call(names.buffer, length)
         if not at:
-            raise Trapped("no memory left in the sandbox for a message of the host")
+            raise NoRoom("no memory left in the sandbox for a message of the host")
         self.memory.write(at, message)
         answered = self.call(names.enter, at, length)
         if answered == 0:
             return b""
         if answered == 0xFFFFFFFF:
-            self.dead = True
-            raise Trapped("the guest's entry function failed")
+            raise NoRoom("the guest's entry function failed")
         try:
             return self.memory.read(self.call(names.reply), answered)
         except MemoryFault:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from .filesystem import FileSystem, FsError
 from .host_calls import Refused
-from .instance import Instance, Trapped
+from .instance import Instance, NoRoom, Trapped
 from .raw_output import RawOutput
 from .world import World
 
@@ -138,9 +138,9 @@ class GuestHost:
         self.instance.memory_refused = 0
         self._raw.begin(header["output_bytes"])
         started = time.thread_time()
-        idle = self.instance.enter(frame)
+        idle = self._enter(frame)
         while idle:
-            idle = self.instance.enter(self._question(idle))
+            idle = self._enter(self._question(idle))
         self._raw.end()
         cpu_s = time.thread_time() - started
         self._tell_refused()
@@ -159,6 +159,17 @@ class GuestHost:
             "attachments": [len(part) for part in parts],
         }
         self._emit(done, parts)
+
+    def _enter(self, frame: bytes) -> bytes:
+        """Give a frame to the guest; if it has no memory for it, only what the header says: a sandbox that is full has
+        a MemoryError there, like any other."""
+        try:
+            return self.instance.enter(frame)
+        except NoRoom:
+            header, attachments = _split(frame)
+            if not attachments:
+                raise
+            return self.instance.enter(build_frame({**header, "attachments": []}))
 
     def _tell_refused(self) -> None:
         """What the engine did not give the guest during this cell, whether or not the guest let it be seen."""

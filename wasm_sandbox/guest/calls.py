@@ -18,6 +18,9 @@ from .streams import Output
 _look_for_signals = repr
 """CPython looks for signals at the start of every `repr`. After a wait that the interrupt ended, look soon."""
 
+_NO_ROOM = object()
+_NO_MEMORY = "no memory is left for the result of the tool"
+
 
 class ToolError(Exception):
     """A tool failed. `type` is the name of the error on the host, `message` what it said."""
@@ -61,6 +64,7 @@ class Calls:
 
     def begin(self) -> None:
         self.ended = False
+        self._open.clear()  # of a cell that came to no proper end; the host has forgotten them
         self._limits = {}
 
     def note_limit(self, limit: str, used: float) -> None:
@@ -126,7 +130,15 @@ class Calls:
 
     def wait(self, timeout_s: float | None, *, any_result: bool) -> None:
         """Wait inside the host, with this stack alive."""
-        self.deliver(self._call(self.wait_frame(timeout_s, any_result=any_result)))
+        question = self.wait_frame(timeout_s, any_result=any_result)
+        try:
+            news = self._call(question)
+        except MemoryError:
+            if not any_result:
+                raise
+            self._fail_open()
+        else:
+            self.deliver(news)
         _look_for_signals(None)
         self._interrupts.checkpoint()
 
@@ -136,10 +148,10 @@ class Calls:
         return frames.wait(timeout_s, any_result=any_result)
 
     def deliver(self, message: bytes) -> None:
-        """Hand the results of a `wake` frame to those who await them."""
+        """Hand the results of a `wake` frame to those who await them. One for which there is no memory is a MemoryError
+        there; without any value in the frame the relay says so of all."""
         header, parts = frames.parse(message)
-        for outcome, part in zip(header["results"], parts, strict=False):
-            value = frames.decode(part)
+        for index, outcome in enumerate(header["results"]):
             if outcome["end_cell"]:
                 self.ended = True
             future = self._open.pop(outcome["id"], None)
@@ -147,10 +159,24 @@ class Calls:
                 continue
             if outcome["end_cell"]:
                 future.set_exception(CellEnd())
+                continue
+            try:
+                value = frames.decode(parts[index]) if parts else _NO_ROOM
+            except MemoryError:
+                value = _NO_ROOM
+            if value is _NO_ROOM:
+                future.set_exception(MemoryError(_NO_MEMORY))
             elif outcome["ok"]:
                 future.set_result(value)
             else:
                 future.set_exception(_tool_error(value))
+
+    def _fail_open(self) -> None:
+        """Results came that found no memory, and whose they are is not known: nobody may wait for his."""
+        while self._open:
+            _, future = self._open.popitem()
+            if not future.done() and not future.get_loop().is_closed():
+                future.set_exception(MemoryError(_NO_MEMORY))
 
     def abandon(self) -> None:
         """Cancel what nobody awaits any more, at the end of a cell."""

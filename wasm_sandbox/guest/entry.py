@@ -29,7 +29,8 @@ else:
     from . import values
 
 _CELL_IS_OVER = b""
-_LOST = "the cell's result was lost: the sandbox's own Python failed, which may have been out of memory or stack"
+_LOST = "the cell's result was lost: the sandbox's own Python failed, which may have been out of stack"
+_NO_MEMORY = "the sandbox is out of memory: delete what is not needed any more"
 
 
 class Guest:
@@ -50,6 +51,7 @@ class Guest:
         for method in CellLoop.uninterrupted():
             self.interrupts.protect(method)
         self._lost = _result_of("SystemError", _LOST)
+        self._no_memory = _result_of("MemoryError", _NO_MEMORY)
 
     def entry(self, message: bytes) -> bytes:
         """One frame of the host in; `b""` or a `wait` frame out. `noop` only warms up."""
@@ -62,6 +64,8 @@ class Guest:
             header, parts = frames.parse(message)
             kind = header["type"]
             if kind == "cell":
+                if not parts:
+                    raise MemoryError  # so the relay says that there was no room for them
                 inputs: dict[str, Any] = frames.decode(parts[1])
                 self._cell = self._runner.run(str(parts[0], "utf-8"), inputs, header["output_bytes"])
                 return self._resume()
@@ -73,8 +77,8 @@ class Guest:
             elif kind == "noop":
                 rehearse_for_lease(Guest, header.get("number", 0))
                 self.interrupts.install()
-        except BaseException:  # the guest runner: nothing may leave, see above
-            self._give_up()
+        except BaseException as exc:  # the guest runner: nothing may leave, see above
+            self._give_up(exc)
         return _CELL_IS_OVER
 
     def _start(self, header: dict[str, Any], parts: list[memoryview]) -> None:
@@ -132,13 +136,14 @@ class Guest:
             self.interrupts.forget()
             return _CELL_IS_OVER
 
-    def _give_up(self) -> None:
+    def _give_up(self, exc: BaseException) -> None:
         """End the cell with what was built beforehand, unless its result is out: the end of a cell, too, takes memory
         after that."""
+        answer = self._no_memory if isinstance(exc, MemoryError) else self._lost
         self._cell = None
         if not self.answered:
             with contextlib.suppress(BaseException):  # nothing is left to say it with
-                self._call(self._lost)
+                self._call(answer)
         self.interrupts.forget()
 
 

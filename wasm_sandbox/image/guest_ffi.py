@@ -27,7 +27,11 @@ def _open() -> None:
         return reply.to_bytes()  # type: ignore[no-any-return]
 
     def enter(message: Any) -> Any:
-        return to_js(entry(message.to_bytes()))
+        try:
+            data = message.to_bytes()
+        except MemoryError:
+            return None
+        return to_js(entry(data))
 
     # Pyodide has made its own loop the running one; the guest has its own, which waits in the host.
     asyncio._set_running_loop(None)
