@@ -9,6 +9,15 @@ from cloche import Limits, Sandbox, tool
 
 pytestmark = pytest.mark.wasmtime
 
+FILLED = {
+    "a set": "d = set()\nn = 0\nwhile True: d.add((n, n + 1)); n += 1",
+    "a list": "d = []\nwhile True: d.append((len(d),))",
+    "in a task": (
+        "import asyncio\nd = []\nasync def fill():\n    while True: d.append((len(d),))\n"
+        "await asyncio.gather(fill(), asyncio.sleep(1))"
+    ),
+}
+FILLED_AND_CAUGHT = "d = []\ntry:\n    while True: d.append(bytearray(16))\nexcept MemoryError: r = 'caught'\nr"
 HELD = "held = bytearray(214 << 20)\n"
 """Of the default 256 MiB: room for a message of 10 MB or for what is in it, not for both."""
 AWAITED = {
@@ -30,6 +39,27 @@ async def long_text() -> str:
 @pytest.fixture(params=params())
 def place(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.mark.parametrize("what", FILLED)
+def test_a_sandbox_full_of_small_objects_can_be_emptied(place: str, what: str) -> None:
+    with Sandbox(**where(place), limits=Limits(memory_mb=64, wall_s=60, cpu_s=60)) as box:
+        for keep in ("first = d", "second = d"):  # the first does not eat what the second needs
+            cell = box.run(FILLED[what])
+            assert cell.error is not None
+            assert cell.error.type == "MemoryError"
+            assert "MemoryError" in cell.error.traceback  # so it was shown, and not only counted
+            assert box.run(f"{keep}\n1 + 1").value == 2
+        assert box.run("del d, first, second\n'gone'").value == "gone"
+        assert box.run("len(bytearray(4 << 20))").value == 4 << 20
+
+
+def test_a_cell_that_caught_its_memory_error_and_keeps_all_is_no_failure(place: str) -> None:
+    with Sandbox(**where(place), limits=Limits(memory_mb=64, wall_s=60, cpu_s=60)) as box:
+        for _ in range(3):
+            cell = box.run(FILLED_AND_CAUGHT)
+            assert (cell.error, cell.value) == (None, "caught")
+        assert box.run("print('hi')\nlen(d) > 9").value is True
 
 
 @pytest.mark.parametrize("how", AWAITED)

@@ -19,6 +19,7 @@ from .frames import Failure, Outcome
 from .interrupts import Interrupts
 from .loop import CellLoop
 from .rehearsal import rehearse_for_image, rehearse_for_lease
+from .reserve import Reserve
 from .runner import Runner
 from .streams import Output
 from .tools import ToolBox
@@ -42,6 +43,7 @@ class Guest:
         self.output = Output(call, self.interrupts)
         self.calls = Calls(call, self.output, self.interrupts)
         self.tools = ToolBox(self.calls)
+        self.reserve = Reserve()
         self.answered = False
         """The result of the cell is sent."""
         self._max_tasks = 1000
@@ -134,12 +136,17 @@ class Guest:
         except StopIteration:
             self._cell = None
             self.interrupts.forget()
+            if self.reserve.is_short:
+                self.reserve.recover()
             return _CELL_IS_OVER
 
     def _give_up(self, exc: BaseException) -> None:
         """End the cell with what was built beforehand, unless its result is out: the end of a cell, too, takes memory
         after that."""
-        answer = self._no_memory if isinstance(exc, MemoryError) else self._lost
+        answer = self._lost
+        if isinstance(exc, MemoryError):
+            answer = self._no_memory
+            self.reserve.let_go()
         self._cell = None
         if not self.answered:
             with contextlib.suppress(BaseException):  # nothing is left to say it with
@@ -153,6 +160,7 @@ def install() -> None:
     host = import_module("_host")
     guest = Guest(host.call)
     guest.output.state = getattr(host, "output_state", guest.output.state)
+    guest.reserve.hold()
     sys.modules["tools"] = guest.tools.module
     guest.patch()
     guest.interrupts.install()

@@ -65,6 +65,7 @@ class Runner:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._calls = guest.calls
+        self._reserve = guest.reserve
         self._interrupts = guest.interrupts
         self._compiler = Compiler()
         self._context = contextvars.copy_context()
@@ -133,6 +134,14 @@ class Runner:
         outcome.interrupted = self._interrupts.seen
         if self._calls.ended:
             outcome.ended_by_tool, outcome.error = True, None
+        try:
+            self._tell(outcome)
+        except MemoryError:
+            self._reserve.let_go()
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Send what is left to be said; the result last, so that this can be done again when it fails."""
         self._guest.output.flush()
         self._calls.tell_limits()
         self._guest.send_result(outcome)
@@ -144,6 +153,8 @@ class Runner:
         program = self._compiler.compile(source, self._name)
         if program.runs_asyncio:
             self.namespace[RUN] = _defer_asyncio_run
+        if self._reserve.is_short:
+            self._reserve.hold()
         return program, self._interrupts.call(self._context.run, _run_code, program.code, self.namespace)
 
     def _await(self, program: Program, value: Any) -> Steps:
@@ -241,6 +252,8 @@ class Runner:
         """Render an exception of the cell. The interrupt is armed, since this runs the exception's own code."""
         if isinstance(exc, CellEnd) or self._calls.ended:
             return
+        if isinstance(exc, MemoryError):
+            self._reserve.let_go()
         _restore_interpreter()
         if "<cell 1>" not in linecache.cache:  # `linecache.clearcache()` was called
             linecache.cache.update(self._sources)
@@ -249,7 +262,9 @@ class Runner:
                 outcome.error = self._interrupts.call(display.describe, exc, self._name)
             except KeyboardInterrupt:
                 outcome.error = self._interrupts.call(display.describe, exc, self._name)
-        except BaseException:  # out of memory, out of stack or interrupted twice
+        except BaseException as why:  # out of memory, out of stack or interrupted twice
+            if isinstance(why, MemoryError):
+                self._reserve.let_go()
             outcome.error = display.last_resort(exc)
         if isinstance(exc, MemoryError):
             exc.__traceback__ = None
@@ -261,8 +276,8 @@ class Runner:
             if is_small(value):
                 outcome.value, outcome.value_repr = encode_small(value), _repr(value)
                 return
-        except MemoryError:
-            pass  # for what follows to say
+        except (MemoryError, ValueError):  # marshal says the second when it has no memory
+            self._reserve.let_go()
         outcome.value, outcome.value_error = self._try(self._encode_value, value, "encoding the value")
         if outcome.value_error == _TOO_LATE:  # the interrupt came after the code had ended: its value is not lost
             outcome.value, outcome.value_error = self._try(self._encode_value, value, "encoding the value")
