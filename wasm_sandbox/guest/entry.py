@@ -30,7 +30,7 @@ else:
     from . import values
 
 _CELL_IS_OVER = b""
-_LOST = "the cell's result was lost: the sandbox's own Python failed, which may have been out of stack"
+_LOST = "the cell's result was lost: the sandbox's own Python failed, as it does without the builtins that it needs"
 _NO_MEMORY = "the sandbox is out of memory: delete what is not needed any more"
 
 
