@@ -181,6 +181,7 @@ Deno.test("a frame that finds no memory comes again as its header", () => {
   const guest: Interpreter = {
     memory: { size: 0 },
     memoryRefused: 0,
+    outputState: 0,
     limitMemory: () => {},
     hostCall: () => OUTPUT,
     enter: (frame: Uint8Array) => {
