@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio.to_thread
 
-from ..runtime.async_sandbox import AsyncSandbox, run_blocking
+from ..runtime.async_sandbox import AsyncSandbox, settled_cell
 from ..runtime.cell import Cell
 from ..runtime.engine_options import check_options, checked_engine_options
 from ..runtime.errors import ConfigError
@@ -26,7 +26,9 @@ from ..runtime.tools import Tool
 
 if TYPE_CHECKING:
     from ..runtime.async_runtime import AsyncRuntime
+    from ..runtime.execution import Execution
     from ..runtime.runtime import Runtime
+    from ..runtime.sandbox_core import SandboxCore
 
 
 class Box(Protocol):
@@ -182,7 +184,11 @@ class _BlockingBox:
         on_tool: ToolObserver | None = None,
     ) -> Cell:
         # Not on a thread that waits: a cancelled run would leave it behind, maybe before its cell had begun.
-        return await run_blocking(self._sandbox, code, deadline_s, inputs, on_output, on_tool)
+        # Async tools run on the loop of the sandbox's runtime, as ever.
+        def begin(core: SandboxCore) -> Execution[Cell]:
+            return core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop, on_tool)
+
+        return await settled_cell(self._sandbox, begin)
 
     async def reset(self) -> None:
         await anyio.to_thread.run_sync(self._sandbox.reset)

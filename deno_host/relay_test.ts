@@ -16,20 +16,25 @@ const DONE = buildFrame({
 });
 const RESULT = message("result"), OUTPUT = message("output"), WAIT = message("wait");
 
-/** Runs one cell of a guest that says these things and ends with `idle`; what was written, one entry a write. */
-function written(said: readonly Uint8Array[], idle: Uint8Array = new Uint8Array(0)): string[] {
-  const writes: string[] = [];
-  const guest: Interpreter = {
+/** A guest that does this with a frame of the host. */
+function guestThat(enter: Interpreter["enter"]): Interpreter {
+  return {
     memory: { size: 0 },
     memoryRefused: 0,
     outputState: 0,
     limitMemory: () => {},
     hostCall: () => OUTPUT,
-    enter: () => {
-      for (const each of said) guest.hostCall(each);
-      return idle;
-    },
+    enter,
   };
+}
+
+/** Runs one cell of a guest that says these things and ends with `idle`; what was written, one entry a write. */
+function written(said: readonly Uint8Array[], idle: Uint8Array = new Uint8Array(0)): string[] {
+  const writes: string[] = [];
+  const guest = guestThat(() => {
+    for (const each of said) guest.hostCall(each);
+    return idle;
+  });
   const channel = {
     send: (frame: Uint8Array) => void writes.push(frame.toHex()),
     ask: (frame: Uint8Array) => {
@@ -88,10 +93,7 @@ Deno.test("a guest cannot say what only a worker may, nor wait with something el
 
 Deno.test("while it rehearses the guest is heard by nobody, and it is not heard between requests", () => {
   const writes: Uint8Array[] = [];
-  const guest: Interpreter = {
-    ...{ memory: { size: 0 }, memoryRefused: 0, outputState: 0, limitMemory: () => {}, hostCall: () => OUTPUT },
-    enter: () => guest.hostCall(RESULT),
-  };
+  const guest = guestThat(() => guest.hostCall(RESULT));
   const send = (frame: Uint8Array) => void writes.push(frame);
   const relay = relayOf(guest, { send, ask: () => OUTPUT, finish: () => {}, cpuS: () => 0 });
   relay.rehearseBridge();
@@ -103,13 +105,10 @@ Deno.test("while it rehearses the guest is heard by nobody, and it is not heard 
 function heard(limit: number, act: (guest: Interpreter, raw: (text: string, fd?: number) => void) => void): string[] {
   const said: string[] = [];
   const files = someFiles();
-  const guest: Interpreter = {
-    ...{ memory: { size: 0 }, memoryRefused: 0, outputState: 0, limitMemory: () => {}, hostCall: () => OUTPUT },
-    enter: () => {
-      act(guest, (text, fd = 1) => void files.openFiles.write(fd, new TextEncoder().encode(text)));
-      return new Uint8Array(0);
-    },
-  };
+  const guest = guestThat(() => {
+    act(guest, (text, fd = 1) => void files.openFiles.write(fd, new TextEncoder().encode(text)));
+    return new Uint8Array(0);
+  });
   const send = (frames: Uint8Array) => {
     for (let at = 0; at < frames.length;) {
       const end = at + 4 + new DataView(frames.buffer, frames.byteOffset + at).getUint32(0, true);
@@ -178,18 +177,11 @@ Deno.test("raw output is capped, and more than can be held does not wait", () =>
 
 Deno.test("a frame that finds no memory comes again as its header", () => {
   const entered: Uint8Array[] = [];
-  const guest: Interpreter = {
-    memory: { size: 0 },
-    memoryRefused: 0,
-    outputState: 0,
-    limitMemory: () => {},
-    hostCall: () => OUTPUT,
-    enter: (frame: Uint8Array) => {
-      entered.push(frame);
-      if (entered.length === 1) throw new NoRoom();
-      return new Uint8Array(0);
-    },
-  };
+  const guest = guestThat((frame) => {
+    entered.push(frame);
+    if (entered.length === 1) throw new NoRoom();
+    return new Uint8Array(0);
+  });
   const channel = { send: () => {}, ask: () => OUTPUT, finish: () => {}, cpuS: () => 0 };
   relayOf(guest, channel).handle(CELL);
   const { header, area } = splitFrame(entered[1]!);

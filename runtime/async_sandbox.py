@@ -153,18 +153,10 @@ class AsyncSandbox:
         await _settled(self._core.begin_start())
 
 
-async def run_blocking(
-    box: Sandbox,
-    code: str,
-    deadline_s: float | None = None,
-    inputs: Mapping[str, object] | None = None,
-    on_output: OnOutput | None = None,
-    on_tool: ToolObserver | None = None,
-) -> Cell:
-    """`Sandbox.run` for one who awaits: his cancelled cell has ended before he hears of it. Async tools run on the loop
-    of the sandbox's runtime, as ever."""
-    core = box._core  # pyright: ignore[reportPrivateUsage]  # the other face of the same
-    return await _settled(core.begin_cell(code, deadline_s, inputs, on_output, core.runtime.tool_loop, on_tool))
+async def settled_cell(box: Sandbox, begin: Callable[[SandboxCore], Execution[Cell]]) -> Cell:
+    """The cell that `begin` starts in a blocking sandbox, for one who awaits: a cancelled one has ended before he hears
+    of it."""
+    return await _settled(begin(box._core))  # pyright: ignore[reportPrivateUsage]  # the other face of the same
 
 
 async def _settled(execution: Execution[T]) -> T:

@@ -167,6 +167,10 @@ class FrameTooLarge(LimitExceeded, ProtocolError):
         )
 
 
+MACHINE_RETRY_S = 0.5
+"""The hint of `PoolExhausted` where it is the machine that is short of processes, threads or descriptors."""
+
+
 class PoolExhausted(ClocheError):
     """A cap on sandboxes, workers or running cells is reached. Nothing ran: the same call can be made again."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 
 from ..wasm_sandbox.fork_protocol import CAPPED, CPU, EXITED, FAILED, FORK, FORKED, KILL, MEMORY, MESSAGE, READY
 from ..wasm_sandbox.jail.report import REPORT_BYTES, Record, decode
-from .errors import PoolExhausted, UsedAfterFork, WorkerCrashed
+from .errors import MACHINE_RETRY_S, PoolExhausted, UsedAfterFork, WorkerCrashed
 from .interpreter import WorkerProgram
 from .niceness import priority_record
 from .pidfds import lost_descriptor, pid_of, receive
@@ -27,7 +27,6 @@ from .threads import start_thread
 
 EXIT_DEADLINE_S = 5.0
 """The server kills and reaps its workers first; after this it is killed, and the kernel kills them."""
-RETRY_AFTER_S = 0.5
 
 
 class ForkServer:
@@ -171,7 +170,7 @@ class ForkServer:
             return self._process.pid
         except OSError as exc:
             self._end_at_start()
-            raise PoolExhausted(f"no hold on the fork server: {exc.strerror}", retry_after_s=RETRY_AFTER_S) from exc
+            raise PoolExhausted(f"no hold on the fork server: {exc.strerror}", retry_after_s=MACHINE_RETRY_S) from exc
         finally:
             if pidfd is not None:
                 os.close(pidfd)
@@ -374,5 +373,5 @@ def open_channels() -> tuple[socket.socket, socket.socket, socket.socket, socket
     except OSError as exc:
         for sock in pairs:
             sock.close()
-        raise PoolExhausted(f"no channel for a worker: {exc.strerror}", retry_after_s=RETRY_AFTER_S) from exc
+        raise PoolExhausted(f"no channel for a worker: {exc.strerror}", retry_after_s=MACHINE_RETRY_S) from exc
     return pairs[0], pairs[1], pairs[2], pairs[3]

@@ -20,7 +20,7 @@ from functools import partial
 from ..wasm_sandbox.channel import FrameReader
 from ..wasm_sandbox.fork_protocol import LAST_WORDS_BYTES
 from ..wasm_sandbox.jail.cgroup import Box
-from .errors import ClocheError, PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
+from .errors import MACHINE_RETRY_S, ClocheError, PoolExhausted, ProtocolError, UsedAfterFork, WorkerCrashed
 from .limits import Limits
 from .links import CallerServed, FrameSink, HandOver, MovingSink, unheard
 from .protocol import PROTOCOL_VERSION, Hello, parse_from_worker
@@ -29,7 +29,6 @@ from .worker_process import SIGXCPU, WorkerProcess, how_it_ended
 
 HELLO_BYTES = 16 * 1024
 """Bound of the first frame; `frame_bytes` takes its place when the worker is leased."""
-RETRY_AFTER_S = 0.5
 CLOSED_S = 0.1
 """A worker whose channel closed is dead, and the news takes less than a millisecond; or it lives, and is killed."""
 DEATH_NOTICE_S = 5.0
@@ -346,7 +345,7 @@ class ProcessLink:
             self.process.wait(DEATH_NOTICE_S)
             by_us = by_us or "it closed its channel and was killed for that"
         if self.process.failure is not None:
-            return PoolExhausted(self.process.failure, retry_after_s=RETRY_AFTER_S)
+            return PoolExhausted(self.process.failure, retry_after_s=MACHINE_RETRY_S)
         if self._verdict is not None:
             return self._verdict
         status = self.exit_status

@@ -48,9 +48,7 @@ def result_check(tool: str, hint: object) -> Callable[[object], object] | None:
             return validate(result)
         except ValidationError as exc:
             try:
-                plain = without_numpy(result, _MOST_PARTS)
-                if plain is not result:
-                    return validate(plain)
+                return validate(without_numpy(result, _MOST_PARTS))
             except (ValidationError, CrossError, RecursionError):
                 pass  # what was wrong with it at first is what its author knows
             raise BadResult(tool, explain(exc, root="result")) from None

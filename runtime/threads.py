@@ -10,9 +10,8 @@ import os
 import threading
 from collections.abc import Callable
 
-from .errors import PoolExhausted
+from .errors import MACHINE_RETRY_S, PoolExhausted
 
-RETRY_AFTER_S = 0.5
 _stack_size_gate = threading.Lock()
 
 
@@ -32,7 +31,7 @@ def start_thread(name: str, target: Callable[..., object], *args: object, stack_
         else:
             thread.start()
     except RuntimeError as exc:  # all that CPython says: "can't start new thread"
-        raise PoolExhausted(f"no thread for {name}: {exc}", retry_after_s=RETRY_AFTER_S) from exc
+        raise PoolExhausted(f"no thread for {name}: {exc}", retry_after_s=MACHINE_RETRY_S) from exc
     return thread
 
 

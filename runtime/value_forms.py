@@ -89,7 +89,7 @@ def fields_of(record: object, path: str) -> dict[str, object]:
         raise CrossError(f"{type(record).__name__} has a field without a value: {exc.name}", path) from None
 
 
-def plain_form(value: object, path: str, room: int) -> object:
+def plain_form(value: Any, path: str, room: int) -> object:
     """What stands for a value that is neither plain nor a record; its parts may be anything.
 
     Args:
@@ -101,12 +101,12 @@ def plain_form(value: object, path: str, room: int) -> object:
     """
     kind = type(value)
     if issubclass(kind, Enum):
-        return value.value  # type: ignore[attr-defined]  # looked at above
+        return value.value
     if is_root_model(kind):
-        return value.root  # type: ignore[attr-defined]  # as pydantic has it
+        return value.root
     if kind in _ROWS:
-        _check_room(len(value), room, path)  # type: ignore[arg-type]  # each of these has a length
-        return list(value)  # type: ignore[call-overload]  # and items
+        _check_room(len(value), room, path)
+        return list(value)
     for plain, unwrap in _PLAIN:
         if issubclass(kind, plain):
             if plain in _MOMENTS and _is_finer(value):
@@ -163,9 +163,9 @@ def _way_out(kind: type) -> str:
     return f"; what its {known}() gives may" if known is not None else ""
 
 
-def without_numpy(value: object, room: int) -> object:
-    """The value with numpy's numbers and arrays as Python's, wherever they sit in plain containers; itself if there are
-    none. `room` as for `plain_form`.
+def without_numpy(value: Any, room: int) -> Any:
+    """The value with numpy's numbers and arrays as Python's, wherever they sit in plain containers. `room` as for
+    `plain_form`.
 
     Raises:
         CrossError: one has no plain form.
@@ -174,13 +174,9 @@ def without_numpy(value: object, room: int) -> object:
     """
     kind = type(value)
     if kind is dict:
-        items = [(without_numpy(key, room), without_numpy(item, room)) for key, item in value.items()]  # type: ignore[attr-defined]
-        same = all(key is old and item is value[old] for (key, item), old in zip(items, value, strict=True))  # type: ignore[call-overload,index]
-        return value if same else dict(items)
+        return {without_numpy(key, room): without_numpy(item, room) for key, item in value.items()}
     if kind in (list, tuple, set, frozenset):
-        parts = [without_numpy(part, room) for part in value]  # type: ignore[attr-defined]
-        same = all(part is old for part, old in zip(parts, value, strict=True))  # type: ignore[call-overload]
-        return value if same else kind(parts)
+        return kind(without_numpy(part, room) for part in value)
     is_numpy = any((base.__module__, base.__qualname__) in _NUMPY for base in kind.__mro__)
     return _from_numpy(value, "result", room) if is_numpy else value
 

@@ -185,16 +185,20 @@ def test_a_server_whose_pid_cannot_be_read_is_not_used(monkeypatch: pytest.Monke
         ForkServer(program())
 
 
+def check_killed(link: ProcessLink) -> None:
+    link.process.kill()
+    assert link.process.wait(BOUND_S)
+    assert link.exit_status == -signal.SIGKILL
+    link.close(BOUND_S)
+
+
 def test_a_system_without_pidfds_goes_by_the_pids_of_the_server(line: Line) -> None:
     line.loses |= {READY, FORKED}
     server = ForkServer(program(), without=PURPOSES)  # where there are no pidfds, there is no pid namespace either
     try:
         link = check_workers_are_used(server)
         assert children(server.pid) == [str(pid_of(link))]
-        link.process.kill()
-        assert link.process.wait(BOUND_S)
-        assert link.exit_status == -signal.SIGKILL
-        link.close(BOUND_S)
+        check_killed(link)
     finally:
         server.close()
 
@@ -207,9 +211,6 @@ def test_a_system_that_tells_no_pid_has_workers_without_one(monkeypatch: pytest.
     try:
         link = check_workers_are_used(server)
         assert link.pid is None
-        link.process.kill()
-        assert link.process.wait(BOUND_S)
-        assert link.exit_status == -signal.SIGKILL
-        link.close(BOUND_S)
+        check_killed(link)
     finally:
         server.close()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import anyio
 import pytest
@@ -21,6 +21,7 @@ from cloche import Deny, Tool, ToolObserver
 from cloche.agents.toolkit.html_text import html_to_text
 from cloche.agents.toolkit.web_tools import read_duckduckgo
 from cloche.runtime.dispatch import CellCalls
+from cloche.runtime.errors import PoolExhausted
 from cloche.runtime.protocol import ToolResult, parse_to_worker
 from cloche.runtime.servers import ServerThreads
 from cloche.runtime.tool_events import MAX_REFUSED
@@ -147,6 +148,23 @@ def test_a_thread_does_not_wait_for_what_a_tool_gave_when_nobody_else_does(
             assert endless.awaited.wait(PATIENCE_S)
             give_up(calls)
         wait_until(lambda: threads.running == 0, PATIENCE_S)
+
+
+def test_who_stands_behind_a_call_that_gets_no_thread_hears_of_it() -> None:
+    class NoThreads:
+        """Has none, and meanwhile another call comes and finds the one place taken."""
+
+        def submit(self, _job: object) -> None:
+            behind.append(threads.submit(lambda: 5))
+            raise PoolExhausted("no thread", retry_after_s=0.5)
+
+    behind: list[Future[object]] = []
+    threads = BoundedThreads(cast("ServerThreads", NoThreads()), 1)
+    with pytest.raises(PoolExhausted):
+        threads.submit(lambda: 4)
+    with pytest.raises(PoolExhausted):
+        behind[0].result(PATIENCE_S)
+    assert threads.running == 0
 
 
 def test_an_abort_goes_on_where_a_thread_ends_its_wait_at_that_moment() -> None:
