@@ -80,7 +80,7 @@ class CellLoop(asyncio.BaseEventLoop):
         finally:
             interrupts.armed = before
 
-    def call_at(  # type: ignore[override]
+    def call_at(  # type: ignore[override]  # typeshed ties `args` to the callback
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """No timer at NaN, which is never due: it would come up first for ever, and no other one after it."""
